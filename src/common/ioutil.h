@@ -1,0 +1,25 @@
+/*
+ * Whole reads and writes: interrupted calls are taken up again, short counts are completed.
+ * All sizes are bytes.
+ */
+#ifndef COMMON_IOUTIL_H
+#define COMMON_IOUTIL_H
+
+#include <stddef.h>
+#include <sys/types.h>
+
+enum io_result {
+	IO_DONE,	/* all of it */
+	IO_EOF,		/* nothing more to read, and nothing read */
+	IO_TORN,	/* the end came in the middle */
+	IO_FAILED	/* errno tells */
+};
+
+enum io_result read_full(int fd, void *buf, size_t len);
+enum io_result pread_full(int fd, void *buf, size_t len, off_t offset);
+
+/* 0, or -1 with errno; part of it may have been written then. */
+int write_full(int fd, const void *buf, size_t len);
+int pwrite_full(int fd, const void *buf, size_t len, off_t offset);
+
+#endif

@@ -1,0 +1,46 @@
+/*
+ * Every limit of postern, with the sentence or the program that it comes from.
+ * Used by all programs; no code here.
+ */
+#ifndef COMMON_LIMITS_H
+#define COMMON_LIMITS_H
+
+/* RFC 2449, section 4: a command line is at most 255 octets, CRLF included. */
+#define LINE_OCTETS 255
+
+/* RFC 5034, section 4: the 255 do not bind the lines of a SASL exchange.  A PLAIN answer of two names and a
+ * password of 255 octets each is 1028 octets of base64. */
+#define SASL_LINE_OCTETS 1030
+
+/* RFC 1939, section 3: arguments have up to 40 characters; mail addresses as names are longer (RFC 5321,
+ * 4.5.3.1: 64 + 1 + 255), but USER and its CRLF have to fit into LINE_OCTETS. */
+#define NAME_OCTETS (LINE_OCTETS - 7)
+
+/* AUTH PLAIN can carry a longer password than PASS; PAM itself ends at 512 (PAM_MAX_RESP_SIZE). */
+#define PASSWORD_OCTETS 511
+
+/* RFC 1939, section 7: a unique-id is 1 to 70 characters from 0x21 to 0x7E. */
+#define UNIQUE_ID_OCTETS 70
+
+/* Three: what popa3d, OpenSSH and login(1) settled near; more only helps who guesses. */
+#define LOGIN_FAILURES 3
+
+/* After this many in a row it is a program that does not speak POP3 (HTTP, a scanner). */
+#define BAD_COMMANDS 20
+
+/* A login that PAM has not decided by then is given up with [SYS/TEMP]; clients wait 60 s (Thunderbird) or more. */
+#define LOGIN_SECONDS 30
+
+/* An index record is 64 bytes: a million messages are 64 MB.  More is no mailbox that POP3 can serve. */
+#define MESSAGES_MAX 10000000u
+
+/* Longest path of a maildrop, the state folder or the users file. */
+#define PATH_BYTES 1024
+
+/* The kernel's socket buffers hold 200 kB; a message of this size never has to wait for room in an empty one. */
+#define WIRE_BYTES 4096
+
+/* One line of the log, kept below what syslogd implementations cut at (RFC 3164: 1024). */
+#define LOG_BYTES 1000
+
+#endif

@@ -1,0 +1,58 @@
+/* The last thing that runs as root. */
+#include "helper/become_user.h"
+
+#include <errno.h>
+#include <grp.h>
+#include <linux/capability.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "helper/sanitize.h"
+
+static void
+prove_ids(uid_t uid, gid_t gid)
+{
+	uid_t ruid, euid, suid;
+	gid_t rgid, egid, sgid;
+
+	if (getresuid(&ruid, &euid, &suid) == -1 || getresgid(&rgid, &egid, &sgid) == -1)
+		give_up("error=\"reading the ids back\"");
+	if (ruid != uid || euid != uid || suid != uid || rgid != gid || egid != gid || sgid != gid)
+		give_up("error=\"the ids did not change\"");
+	if (setuid(0) != -1 || seteuid(0) != -1 || setgid(0) != -1 || setegid(0) != -1)
+		give_up("error=\"root could be regained\"");
+}
+
+static void
+prove_no_capabilities(void)
+{
+	struct __user_cap_header_struct header = { _LINUX_CAPABILITY_VERSION_3, 0 };
+	struct __user_cap_data_struct data[2];
+
+	if (syscall(SYS_capget, &header, data) == -1)
+		give_up("error=\"capget: %s\"", strerror(errno));
+	if ((data[0].effective | data[1].effective | data[0].permitted | data[1].permitted | data[0].inheritable |
+	    data[1].inheritable) != 0)
+		give_up("error=\"capabilities are left\"");
+}
+
+void
+become_user(const struct account *account)
+{
+	if (account->uid == 0 || account->gid == 0)
+		give_up("error=\"refusing to serve root's maildrop\"");
+	if (geteuid() == 0) {
+		/* Groups first: that needs root.  The user id last. */
+		if (setgroups((size_t)account->groups_count, account->groups) == -1 ||
+		    setresgid(account->gid, account->gid, account->gid) == -1 ||
+		    setresuid(account->uid, account->uid, account->uid) == -1)
+			give_up("error=\"giving up root: %s\"", strerror(errno));
+		prove_no_capabilities();
+	}
+	prove_ids(account->uid, account->gid);
+	/* The change of ids may have reset it to fs.suid_dumpable. */
+	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == -1 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == -1)
+		give_up("error=\"prctl: %s\"", strerror(errno));
+}

@@ -1,0 +1,13 @@
+/* The irreversible drop: from root to the mailbox's owner. */
+#ifndef HELPER_BECOME_USER_H
+#define HELPER_BECOME_USER_H
+
+#include "helper/auth.h"
+
+/*
+ * Takes the account's ids and groups for good and proves it: all three ids of each kind, no capability, root not to be had
+ * back.  Ends the process where any of it does not hold.  In a user's own run there is nothing to drop; the proof is the same.
+ */
+void become_user(const struct account *account);
+
+#endif

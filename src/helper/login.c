@@ -1,0 +1,123 @@
+/* Runs as root. */
+#include "helper/login.h"
+
+#include <string.h>
+#include <syslog.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/logrecord.h"
+#include "common/text.h"
+
+static struct wire_msg msg;
+
+static const char *const method_words[] = { [AUTH_PAM] = "pam", [AUTH_USERS] = "users", [AUTH_SHADOW] = "shadow" };
+
+static int
+get_text(char *out, size_t size)
+{
+	const char *text;
+	size_t len;
+
+	if (wire_get_text(&msg, &text, &len) == -1 || len >= size || memchr(text, '\0', len) != NULL)
+		return -1;
+	memcpy(out, text, len);
+	out[len] = '\0';
+	return 0;
+}
+
+/* The one message root understands.  0, or -1 when it is anything else. */
+static int
+take_login(struct attempt *attempt)
+{
+	uint8_t mechanism;
+	int result = -1;
+
+	if (msg.type == WIRE_LOGIN && msg.nfds == 0 && get_text(attempt->name, sizeof(attempt->name)) == 0 &&
+	    get_text(attempt->password, sizeof(attempt->password)) == 0 && wire_get_u8(&msg, &mechanism) == 0 &&
+	    wire_get_end(&msg) == 0 && (mechanism == MECHANISM_PASS || mechanism == MECHANISM_PLAIN))
+		result = 0;
+	wire_close_fds(&msg);
+	explicit_bzero(msg.data, sizeof(msg.data));
+	return result;
+}
+
+/* Nothing but this process sees a name that can be none. */
+static void
+try(struct attempt *attempt, struct account *account, struct location *location)
+{
+	unsigned char index = 0;
+
+	if (!name_possible(attempt->name, strlen(attempt->name)))
+		verdict(account, VERDICT_WRONG, "name");
+	else
+		authenticate(attempt, account, &index);
+	explicit_bzero(attempt->password, sizeof(attempt->password));
+	if (account->verdict == VERDICT_RIGHT && account_location(account, index, location) != 1)
+		verdict(account, VERDICT_PERMANENT, "mail-location");
+}
+
+/*
+ * Every failure takes failure-delay from its start on: it slows guessing down, and covers how long the decision took, which
+ * would tell existing names from others.
+ */
+static void
+delay(const struct timespec *start, unsigned long seconds)
+{
+	struct timespec until = *start;
+
+	until.tv_sec += (time_t)seconds;
+	while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) != 0)
+		continue;
+}
+
+static void
+refuse(enum refusal why, bool again)
+{
+	wire_start(&msg, WIRE_REFUSED);
+	wire_put_u8(&msg, (uint8_t)why);
+	wire_put_u8(&msg, again);
+	if (wire_send(SESSION_SOCKET, &msg) == -1 || !again)
+		_exit(0);
+}
+
+static void
+fail(const struct attempt *attempt, const struct account *account, const struct timespec *started, bool again)
+{
+	bool wrong = account->verdict == VERDICT_WRONG;
+
+	log_event(LOG_EVENT_LOGIN_FAILED, wrong ? LOG_NOTICE : LOG_ERR, attempt->name, strlen(attempt->name), "%s",
+	    account->reason);
+	if (wrong) {
+		delay(started, attempt->settings->failure_delay);
+		refuse(REFUSED_AUTH, again);
+	}
+	if (!wrong)
+		refuse(account->verdict == VERDICT_PERMANENT ? REFUSED_PERMANENT : REFUSED_TEMPORARY, false);
+}
+
+void
+login(const struct start *start, const struct settings *settings, struct account *account, struct location *location)
+{
+	static struct attempt attempt;
+	struct timespec started;
+	int tries;
+
+	attempt = (struct attempt){ .settings = settings, .personal = start->personal, .peer = start->peer };
+	for (tries = 1; wire_recv(SESSION_SOCKET, &msg) == 1; tries++) {
+		clock_gettime(CLOCK_MONOTONIC, &started);
+		if (take_login(&attempt) == -1) {
+			log_note(LOG_ERR, "session-broken message=%d", msg.type);
+			_exit(1);
+		}
+		memset(account, 0, sizeof(*account));
+		try(&attempt, account, location);
+		if (account->verdict == VERDICT_RIGHT) {
+			log_event(LOG_EVENT_LOGIN, LOG_INFO, account->name, strlen(account->name), "%s",
+			    method_words[settings->authentication]);
+			return;
+		}
+		fail(&attempt, account, &started, tries < LOGIN_FAILURES);
+	}
+	_exit(0);
+}

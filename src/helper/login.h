@@ -1,0 +1,15 @@
+/* Root's one conversation: LOGIN, and how it ends. */
+#ifndef HELPER_LOGIN_H
+#define HELPER_LOGIN_H
+
+#include "common/settings.h"
+#include "helper/account.h"
+#include "helper/sanitize.h"
+
+/*
+ * Answers LOGIN until one is right: account and location are filled in then, and the session has not been answered yet.  Ends the
+ * process when the session goes away, after LOGIN_FAILURES wrong ones, and when it cannot be decided.
+ */
+void login(const struct start *start, const struct settings *settings, struct account *account, struct location *location);
+
+#endif

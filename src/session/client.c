@@ -1,0 +1,157 @@
+#include "session/client.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+/* A window of pipelined commands: what a socket hands over at once. */
+#define IN_BYTES (16 * 1024)
+
+char client_in[IN_BYTES];
+static char out[OUT_BYTES];
+
+void
+client_start(struct client *c, int in, int out_fd, unsigned long write_timeout)
+{
+	struct stat st;
+
+	memset(c, 0, sizeof(*c));
+	c->in = in;
+	c->out = out_fd;
+	c->out_is_socket = fstat(out_fd, &st) == 0 && S_ISSOCK(st.st_mode);
+	c->write_timeout = write_timeout;
+}
+
+int64_t
+client_clock(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* poll(2) until the deadline, whatever interrupts it.  1 ready, 0 time over, -1 failed. */
+static int
+wait_for(int fd, short events, int64_t deadline)
+{
+	struct pollfd p = { .fd = fd, .events = events };
+	int64_t left;
+	int n;
+
+	do {
+		left = deadline - client_clock();
+		n = poll(&p, 1, left > 0 ? (int)left : 0);
+	} while (n == -1 && errno == EINTR);
+	return n;
+}
+
+/*
+ * Moves what is left to the front.  The place it leaves is wiped: a password that came in two pieces must not stay
+ * there for the rest of the session.
+ */
+static void
+compact(struct client *c)
+{
+	size_t len = c->in_end - c->in_start;
+
+	if (c->in_start == 0)
+		return;
+	memmove(client_in, client_in + c->in_start, len);
+	explicit_bzero(client_in + len, c->in_end - len);
+	c->in_start = 0;
+	c->in_end = len;
+}
+
+int
+client_fill(struct client *c, int64_t deadline)
+{
+	ssize_t n;
+	int ready;
+
+	client_flush(c);
+	if (c->gone)
+		return 0;
+	compact(c);
+	if ((ready = wait_for(c->in, POLLIN, deadline)) == 0) {
+		c->gone = END_IDLE;
+		return 0;
+	}
+	do
+		n = ready == -1 ? -1 : read(c->in, client_in + c->in_end, IN_BYTES - c->in_end);
+	while (n == -1 && errno == EINTR);
+	if (n <= 0) {
+		c->gone = END_CLOSED;
+		return 0;
+	}
+	c->in_end += (size_t)n;
+	return 1;
+}
+
+/* One piece, never waiting longer than write_timeout without progress; a pipe or a file is written as it takes it. */
+static ssize_t
+send_some(struct client *c, const char *p, size_t len)
+{
+	ssize_t n;
+
+	if (!c->out_is_socket)
+		return write(c->out, p, len);
+	n = send(c->out, p, len, MSG_NOSIGNAL | MSG_DONTWAIT);
+	if (n != -1 || errno != EAGAIN)
+		return n;
+	switch (wait_for(c->out, POLLOUT, client_clock() + (int64_t)c->write_timeout * 1000)) {
+	case 0:
+		errno = ETIMEDOUT;
+		return -1;
+	case 1:
+		return 0;
+	default:
+		return -1;
+	}
+}
+
+void
+client_flush(struct client *c)
+{
+	size_t done = 0;
+	ssize_t n;
+
+	while (done < c->out_len && !c->gone) {
+		if ((n = send_some(c, out + done, c->out_len - done)) >= 0)
+			done += (size_t)n;
+		else if (errno != EINTR)
+			c->gone = errno == ETIMEDOUT ? END_STALLED : END_CLOSED;
+	}
+	c->out_len = 0;
+}
+
+size_t
+client_free(const struct client *c)
+{
+	return sizeof(out) - c->out_len;
+}
+
+char *
+client_room(struct client *c, size_t len)
+{
+	if (len > client_free(c))
+		client_flush(c);
+	return out + c->out_len;
+}
+
+void
+client_wrote(struct client *c, size_t len)
+{
+	c->out_len += len;
+}
+
+void
+client_put(struct client *c, const void *octets, size_t len)
+{
+	memcpy(client_room(c, len), octets, len);
+	client_wrote(c, len);
+}

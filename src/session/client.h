@@ -1,0 +1,49 @@
+/*
+ * Octets to and from the client.  Output is collected and leaves in one piece when the input runs dry (RFC 2449's
+ * PIPELINING) or the buffer is full.  There is one client, so there is one set of buffers; pages of them that are
+ * never used cost nothing.
+ */
+#ifndef SESSION_CLIENT_H
+#define SESSION_CLIENT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "session/tally.h"
+
+/* Big enough that a system call's cost vanishes in the copying (measured: nothing gained above). */
+#define OUT_BYTES (256 * 1024)
+
+struct client {
+	int in, out;
+	bool out_is_socket;
+	enum session_end gone;		/* why nothing more can be sent or read; 0 while it can */
+	unsigned long write_timeout;	/* seconds without progress */
+	size_t in_start, in_end;	/* octets not read yet: in_buffer[in_start..in_end) */
+	size_t out_len;
+};
+
+void client_start(struct client *c, int in, int out, unsigned long write_timeout);
+
+/*
+ * Flushes, then waits for input until deadline (milliseconds, client_clock()) and appends it to the input buffer.
+ * 1: there is more.  0: the client is gone, or the time is over (c->gone says which).
+ */
+int client_fill(struct client *c, int64_t deadline);
+int64_t client_clock(void);
+
+/* The input buffer; in_start is moved by who takes octets. */
+extern char client_in[];
+
+/* Makes room for len octets (at most OUT_BYTES) and returns where they go; client_wrote() counts them. */
+char *client_room(struct client *c, size_t len);
+size_t client_free(const struct client *c);
+void client_wrote(struct client *c, size_t len);
+
+void client_put(struct client *c, const void *octets, size_t len);
+
+/* Sends what is collected.  After a failure everything is dropped and c->gone is set; no need to look at each call. */
+void client_flush(struct client *c);
+
+#endif

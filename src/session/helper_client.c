@@ -1,0 +1,312 @@
+#include "session/helper_client.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* Messages per bitmap message: half of WIRE_BYTES. */
+#define BITMAP_BYTES 2048
+
+static struct wire_msg msg;
+
+/* Sends msg and waits for the answer.  The type, or 0 when the conversation is over. */
+static uint8_t
+ask(struct session *s)
+{
+	int sent = wire_send(s->helper, &msg);
+
+	explicit_bzero(msg.data, msg.len); /* LOGIN's password */
+	if (sent == 0 && wire_recv(s->helper, &msg) == 1)
+		return msg.type;
+	s->tally->end = END_HELPER;
+	return 0;
+}
+
+/* Ends a conversation with a helper that does not keep to it. */
+static void
+distrust(struct session *s)
+{
+	wire_close_fds(&msg);
+	close(s->helper);
+	s->helper = -1;
+	s->tally->end = END_HELPER;
+}
+
+static int
+get_file_state(struct wire_msg *m, struct file_state *state)
+{
+	uint64_t v[5];
+	int i;
+
+	for (i = 0; i < 5; i++)
+		if (wire_get_u64(m, &v[i]) == -1)
+			return -1;
+	*state = (struct file_state){ v[0], (int64_t)v[1], (int64_t)v[2], (int64_t)v[3], (int64_t)v[4] };
+	return 0;
+}
+
+int
+file_state_now(int fd, struct file_state *state)
+{
+	struct stat st;
+
+#ifdef SYS_fstat
+	if (syscall(SYS_fstat, fd, &st) == -1)
+		return -1;
+#else
+	if (fstat(fd, &st) == -1)
+		return -1;
+#endif
+	*state = (struct file_state){ (uint64_t)st.st_size, st.st_mtim.tv_sec, st.st_mtim.tv_nsec, st.st_ctim.tv_sec,
+		st.st_ctim.tv_nsec };
+	return 0;
+}
+
+bool
+file_state_same(const struct file_state *a, const struct file_state *b)
+{
+	return a->size == b->size && a->mtime_sec == b->mtime_sec && a->mtime_nsec == b->mtime_nsec &&
+	    a->ctime_sec == b->ctime_sec && a->ctime_nsec == b->ctime_nsec;
+}
+
+/*
+ * Maps a memfd that the helper gave, read-only.  It must be sealed against writing and shrinking, or a look at it could
+ * kill us.  NULL if it is not what it should be; takes the descriptor either way.
+ */
+static const void *
+map_sealed(int fd, size_t *bytes)
+{
+	const int seals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
+	struct file_state st;
+	void *p = MAP_FAILED;
+
+	if ((fcntl(fd, F_GET_SEALS) & seals) == seals && file_state_now(fd, &st) == 0 && st.size > 0) {
+		*bytes = st.size;
+		/* Private and never written: before Linux 6.7 a sealed memfd can't be mapped shared, not even for reading. */
+		p = mmap(NULL, st.size, PROT_READ, MAP_PRIVATE, fd, 0);
+	}
+	close(fd);
+	return p == MAP_FAILED ? NULL : p;
+}
+
+/* Fills the fields of TRANSACTION from WIRE_OPENED.  0 or -1. */
+static int
+take_maildrop(struct session *s)
+{
+		uint8_t kind;
+	size_t bytes;
+	uint32_t i;
+
+	if (wire_get_u8(&msg, &kind) == -1 || (kind != KIND_MBOX && kind != KIND_MAILDIR) ||
+	    wire_get_u32(&msg, &s->count) == -1 || wire_get_u32(&msg, &s->last) == -1 || s->last > s->count ||
+	    s->count > MESSAGES_MAX || (kind == KIND_MBOX && get_file_state(&msg, &s->seen) == -1) ||
+	    wire_get_end(&msg) == -1)
+		return -1;
+	s->kind = (enum maildrop_kind)kind;
+	s->last_at_login = s->last;
+	s->mbox = -1;
+	if (msg.nfds != (s->count == 0 ? 0 : kind == KIND_MBOX ? 2 : 1))
+		return -1;
+	if (s->count == 0)
+		return 0;
+	s->records = map_sealed(msg.fds[0], &bytes);
+	msg.fds[0] = -1;
+	if (s->records == NULL || bytes != s->count * sizeof(struct record))
+		return -1;
+	if (kind == KIND_MBOX) {
+		s->mbox = msg.fds[1];
+		msg.fds[1] = -1;
+	}
+	s->bitmap_bytes = (s->count + 7) / 8;
+	s->deleted = mmap(NULL, 2 * s->bitmap_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (s->deleted == MAP_FAILED)
+		return -1;
+	s->read = s->deleted + s->bitmap_bytes;
+	s->live = s->count;
+	for (i = 0; i < s->count; i++)
+		s->live_octets += s->records[i].octets;
+	return 0;
+}
+
+struct login_answer
+helper_login(struct session *s, const char *name, size_t name_len, const char *password, size_t password_len,
+    enum login_mechanism mechanism)
+{
+	struct login_answer answer = { false, REFUSED_TEMPORARY, false };
+	uint8_t why, again;
+
+	wire_start(&msg, WIRE_LOGIN);
+	wire_put_text(&msg, name, name_len);
+	wire_put_text(&msg, password, password_len);
+	wire_put_u8(&msg, (uint8_t)mechanism);
+	switch (ask(s)) {
+	case WIRE_OPENED:
+		answer.opened = take_maildrop(s) == 0;
+		if (!answer.opened)
+			distrust(s);
+		break;
+	case WIRE_REFUSED:
+		if (wire_get_u8(&msg, &why) == 0 && wire_get_u8(&msg, &again) == 0 && wire_get_end(&msg) == 0 &&
+		    why >= REFUSED_AUTH && why <= REFUSED_IN_USE) {
+			answer.refusal = why;
+			answer.again = again != 0;
+		}
+		break;
+	case 0:
+		break;
+	default:
+		distrust(s);
+	}
+	return answer;
+}
+
+int
+helper_message(struct session *s, uint32_t n)
+{
+	uint32_t which;
+	int fd;
+
+	wire_start(&msg, WIRE_MESSAGE);
+	wire_put_u32(&msg, n);
+	switch (ask(s)) {
+	case WIRE_FILE:
+		if (msg.nfds == 1 && wire_get_u32(&msg, &which) == 0 && which == n && wire_get_end(&msg) == 0) {
+			fd = msg.fds[0];
+			msg.nfds = 0;
+			return fd;
+		}
+		distrust(s);
+		return -1;
+	case WIRE_GONE:
+	case 0:
+		return -1;
+	default:
+		distrust(s);
+		return -1;
+	}
+}
+
+bool
+helper_verify(struct session *s)
+{
+	struct file_state now;
+
+	wire_start(&msg, WIRE_VERIFY);
+	switch (ask(s)) {
+	case WIRE_VERIFIED:
+		if (get_file_state(&msg, &now) == 0 && wire_get_end(&msg) == 0) {
+			s->seen = now;
+			return true;
+		}
+		distrust(s);
+		return false;
+	case WIRE_GONE:
+	case 0:
+		return false;
+	default:
+		distrust(s);
+		return false;
+	}
+}
+
+/* Whether the ids stand where start says, in order, each of 1 to 70 characters that RFC 1939 allows. */
+static bool
+ids_are_good(const uint32_t *start, const char *ids, size_t ids_bytes, uint32_t count)
+{
+	uint32_t i, p;
+
+	for (i = 0; i < count; i++) {
+		if (start[i + 1] <= start[i] || start[i + 1] - start[i] > UNIQUE_ID_OCTETS || start[i + 1] > ids_bytes)
+			return false;
+		for (p = start[i]; p < start[i + 1]; p++)
+			if (ids[p] < 0x21 || ids[p] > 0x7e)
+				return false;
+	}
+	return true;
+}
+
+bool
+helper_unique_ids(struct session *s)
+{
+	size_t bytes, numbers = (s->count + (size_t)1) * sizeof(uint32_t);
+	const char *p;
+
+	wire_start(&msg, WIRE_UNIQUE_IDS);
+	switch (ask(s)) {
+	case WIRE_IDS:
+		break;
+	case WIRE_GONE:
+	case 0:
+		return false;
+	default:
+		distrust(s);
+		return false;
+	}
+	if (msg.nfds != 1 || wire_get_end(&msg) == -1) {
+		distrust(s);
+		return false;
+	}
+	msg.nfds = 0;
+	p = map_sealed(msg.fds[0], &bytes);
+	if (p == NULL || bytes < numbers ||
+	    !ids_are_good((const uint32_t *)(const void *)p, p + numbers, bytes - numbers, s->count)) {
+		distrust(s);
+		return false;
+	}
+	s->id_start = (const uint32_t *)(const void *)p;
+	s->ids = p + numbers;
+	return true;
+}
+
+static bool
+all_zero(const unsigned char *p, size_t len)
+{
+	return len == 0 || (p[0] == 0 && memcmp(p, p + 1, len - 1) == 0);
+}
+
+/* The marked messages, a piece of the bitmap at a time; pieces without a mark are left out. */
+static int
+send_bitmap(struct session *s, enum wire_type type, const unsigned char *bitmap)
+{
+	size_t at, len;
+
+	for (at = 0; at < s->bitmap_bytes; at += len) {
+		len = s->bitmap_bytes - at < BITMAP_BYTES ? s->bitmap_bytes - at : BITMAP_BYTES;
+		if (all_zero(bitmap + at, len))
+			continue;
+		wire_start(&msg, type);
+		wire_put_u32(&msg, (uint32_t)(at * 8 + 1));
+		wire_put_text(&msg, bitmap + at, len);
+		if (wire_send(s->helper, &msg) == -1)
+			return -1;
+	}
+	return 0;
+}
+
+bool
+helper_update(struct session *s)
+{
+	uint8_t durable;
+	uint32_t removed, left;
+
+	if (send_bitmap(s, WIRE_DELETED, s->deleted) == -1 || send_bitmap(s, WIRE_READ, s->read) == -1) {
+		s->tally->end = END_HELPER;
+		return false;
+	}
+	wire_start(&msg, WIRE_UPDATE);
+	wire_put_u32(&msg, s->last);
+	if (ask(s) != WIRE_UPDATED)
+		return false;
+	if (wire_get_u8(&msg, &durable) == -1 || wire_get_u32(&msg, &removed) == -1 ||
+	    wire_get_u32(&msg, &left) == -1 || wire_get_end(&msg) == -1) {
+		distrust(s);
+		return false;
+	}
+	s->tally->deleted = removed;
+	s->tally->left = left;
+	return durable == 1;
+}

@@ -1,0 +1,222 @@
+/*
+ * postern: a POP3 session on descriptors 0 and 1, for inetd, systemd (Accept=yes) or a shell.  Runs as the service user.
+ *
+ * This file is the start-up, in its order.  Nothing of the client is read before the fork; the child that reads it puts up
+ * its sandbox first, the parent becomes the monitor.
+ */
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <pwd.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <syslog.h>
+#include <unistd.h>
+
+#include "common/settings.h"
+#include "session/log.h"
+#include "session/monitor.h"
+#include "session/peer.h"
+#include "session/sandbox.h"
+#include "session/session.h"
+
+/* The session's only descriptor besides 0 to 2. */
+#define HELPER_SOCKET 3
+
+/* Descriptors that stay open while the start-up makes its own. */
+static int own_log = -1;
+
+static bool
+same_file(int a, int b)
+{
+	struct stat x, y;
+
+	return fstat(a, &x) == 0 && fstat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+/* A start that cannot go on.  Descriptor 2 is the client's under inetd: what is written there would be read as a reply. */
+static void __attribute__((noreturn))
+fail(const char *what)
+{
+	log_line(LOG_ERR, "start-failed");
+	log_text("what", what);
+	log_text("reason", strerror(errno));
+	log_send();
+	_exit(1);
+}
+
+static void
+open_missing_descriptors(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDWR);
+	while (fd >= 0 && fd <= 2);
+	if (fd > 2)
+		close(fd);
+}
+
+/*
+ * systemd without StandardInput=socket passes the connection as LISTEN_FDS=1.  The variable is all there is in other
+ * starts, so libsystemd is loaded here only.
+ */
+static void
+take_passed_socket(void)
+{
+	int (*listen_fds)(int unset);
+	void *lib;
+
+	if (getenv("LISTEN_FDS") == NULL)
+		return;
+	if ((lib = dlopen("libsystemd.so.0", RTLD_NOW | RTLD_LOCAL)) == NULL)
+		fail("LISTEN_FDS is set, and libsystemd.so.0 is missing");
+	*(void **)&listen_fds = dlsym(lib, "sd_listen_fds");
+	if (listen_fds == NULL || listen_fds(1) != 1)
+		return; /* not meant for us */
+	if (dup2(3, 0) == -1 || dup2(3, 1) == -1)
+		fail("taking the socket of LISTEN_FDS");
+}
+
+/* Standard error is kept for an ordinary user's own run, where it is not the client; nobody else writes to it. */
+static void
+put_standard_error_away(void)
+{
+	int fd;
+
+	if (getuid() != 0 && getenv("POSTERN_CONF") != NULL && !same_file(2, 0) && !same_file(2, 1))
+		own_log = fcntl(2, F_DUPFD_CLOEXEC, 10);
+	if ((fd = open("/dev/null", O_RDWR)) == -1 || dup2(fd, 2) == -1)
+		fail("/dev/null");
+	close(fd);
+	log_start(own_log);
+}
+
+/* inetd.conf may say root; then this is what root does. */
+static void
+give_up_root(void)
+{
+	const struct passwd *pw;
+
+	if (getuid() != 0 && geteuid() != 0)
+		return;
+	errno = 0;
+	if ((pw = getpwnam(SERVICE_USER)) == NULL || pw->pw_uid == 0)
+		fail("no account " SERVICE_USER " to run as");
+	if (setgroups(0, NULL) == -1 || setresgid(pw->pw_gid, pw->pw_gid, pw->pw_gid) == -1 ||
+	    setresuid(pw->pw_uid, pw->pw_uid, pw->pw_uid) == -1 || setuid(0) != -1)
+		fail("giving up root");
+}
+
+/* Broken settings are logged here, where line and key are known; the session then refuses every login. */
+static bool
+read_settings(struct settings *settings, const char *peer)
+{
+	char error[512];
+
+	if (settings_read(settings, settings_path(), false, error, sizeof(error)) == 0)
+		return true;
+	log_line(LOG_ERR, "configuration");
+	log_word("rip", peer);
+	log_raw(error);
+	log_send();
+	return false;
+}
+
+/* The child, from here to its end. */
+static void __attribute__((noreturn))
+become_session(struct session *s, int helper)
+{
+	session_prepare(s);
+	if (dup2(helper, HELPER_SOCKET) == -1 || close_range(HELPER_SOCKET + 1, ~0U, 0) == -1 ||
+	    sandbox_enter(s->tally, 1) == -1) {
+		s->tally->end = END_ERROR;
+		_exit(1);
+	}
+	s->helper = HELPER_SOCKET;
+	session_run(s);
+	_exit(0);
+}
+
+/* The parent: the client's socket must close when the session ends, not later. */
+static void
+become_monitor(struct monitor *m, int session_end)
+{
+	int fd;
+
+	close(session_end);
+	if ((fd = open("/dev/null", O_RDWR | O_CLOEXEC)) == -1 || dup2(fd, 0) == -1 || dup2(fd, 1) == -1) {
+		kill(m->session, SIGKILL);
+		fail("/dev/null");
+	}
+	close(fd);
+	monitor_run(m);
+}
+
+static void
+prepare_client(void)
+{
+	int on = 1;
+
+	/* An answer leaves in one piece; Nagle would hold its last segment back until an ACK that the client delays by 40 ms. */
+	setsockopt(1, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGCHLD, SIG_DFL); /* may be inherited as ignored, and waitpid(2) would find nobody */
+	umask(077);
+}
+
+static int
+run(struct session *s, struct monitor *m)
+{
+	int pair[2];
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == -1)
+		fail("socketpair");
+	s->tally = mmap(NULL, sizeof(*s->tally), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (s->tally == MAP_FAILED)
+		fail("mmap");
+	if ((m->session = fork()) == -1)
+		fail("fork");
+	if (m->session == 0)
+		become_session(s, pair[0]);
+	m->tally = s->tally;
+	m->helper_end = pair[1];
+	become_monitor(m, pair[0]);
+	return 0;
+}
+
+int
+main(int argc, char **argv)
+{
+	static struct settings settings;
+	static struct session session = { .settings = &settings };
+	static struct monitor monitor;
+
+	(void)argv;
+	log_start(-1);
+	open_missing_descriptors();
+	if (argc > 1) {
+		if (!same_file(2, 0))
+			dprintf(2, "postern takes no arguments: see postern(8)\n");
+		return 2;
+	}
+	take_passed_socket();
+	put_standard_error_away();
+	give_up_root();
+	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == -1)
+		fail("prctl");
+	close_range(3, own_log == -1 ? ~0U : (unsigned)own_log - 1, 0);
+	peer_find(0, monitor.peer);
+	session.settings_broken = !read_settings(&settings, monitor.peer);
+	prepare_client();
+	return run(&session, &monitor);
+}

@@ -1,0 +1,62 @@
+#include "session/reply.h"
+
+#include <string.h>
+
+#include "common/number.h"
+
+/* Any reply line fits: 512 octets (RFC 1939, section 3). */
+#define REPLY_OCTETS 512
+
+enum pop_next
+reply(struct session *s, const char *text)
+{
+	client_put(&s->client, text, strlen(text));
+	client_put(&s->client, "\r\n", 2);
+	return NEXT_COMMAND;
+}
+
+enum pop_next
+reply_bad(struct session *s, const char *text)
+{
+	if (++s->bad_commands >= BAD_COMMANDS)
+		return reply_end(s, END_BAD_COMMANDS, "-ERR too many bad commands");
+	return reply(s, text);
+}
+
+enum pop_next
+reply_end(struct session *s, enum session_end end, const char *text)
+{
+	s->tally->end = end;
+	reply(s, text);
+	return NEXT_END;
+}
+
+enum pop_next
+reply_numbers(struct session *s, const char *before, const uint64_t *numbers, int count)
+{
+	char *start = client_room(&s->client, REPLY_OCTETS), *p = stpcpy(start, before);
+	int i;
+
+	for (i = 0; i < count; i++) {
+		if (i > 0)
+			*p++ = ' ';
+		p += number_format(p, numbers[i]);
+	}
+	*p++ = '\r';
+	*p++ = '\n';
+	client_wrote(&s->client, (size_t)(p - start));
+	return NEXT_COMMAND;
+}
+
+void
+reply_id(struct session *s, const char *before, uint32_t n, const char *id, size_t id_len)
+{
+	char *start = client_room(&s->client, REPLY_OCTETS), *p = stpcpy(start, before);
+
+	p += number_format(p, n);
+	*p++ = ' ';
+	p = mempcpy(p, id, id_len);
+	*p++ = '\r';
+	*p++ = '\n';
+	client_wrote(&s->client, (size_t)(p - start));
+}

@@ -1,0 +1,93 @@
+#include "session/sandbox.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/filter.h"
+
+/* Client, /dev/null, the helper's socket, and what it sends: two at login, one for a message or a list. */
+#define DESCRIPTORS 16
+
+#ifdef SANDBOX
+
+/* The most frequent first.  Each is there for: */
+static const struct sock_filter calls[] = {
+	FILTER_BEGIN,
+	FILTER_ALLOW(sendto),		/* octets to the client */
+	FILTER_ALLOW(read),		/* octets from the client */
+#ifdef SYS_poll
+	FILTER_ALLOW(poll),		/* waiting for either */
+#endif
+	FILTER_ALLOW(ppoll),
+	FILTER_ALLOW(pread64),		/* the mbox, a message */
+	FILTER_ALLOW(fstat),		/* whether it changed */
+	FILTER_ALLOW(recvmsg),		/* the helper */
+	FILTER_ALLOW(sendmsg),
+	FILTER_ALLOW(close),
+	FILTER_ALLOW(write),		/* a client behind a pipe or a file */
+	FILTER_ALLOW(clock_gettime),	/* where the vdso does not have it */
+	FILTER_ALLOW_WITHOUT(mmap, 2, PROT_EXEC),	/* table, ids, bitmaps */
+	FILTER_ALLOW(munmap),
+	FILTER_ALLOW_IF(fcntl, 1, F_GET_SEALS),
+	FILTER_ALLOW(restart_syscall),
+	FILTER_ALLOW(rt_sigreturn),
+	FILTER_ALLOW(exit_group),
+	FILTER_END
+};
+
+static struct tally *refusals;
+
+static void
+refused(int number)
+{
+	refusals->refused_call = number;
+	refusals->end = END_SANDBOX;
+}
+
+static int
+enter(struct tally *tally)
+{
+	int ruleset = filter_landlock_begin();
+
+	refusals = tally;
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == -1 || (ruleset != -1 && filter_landlock_end(ruleset) == -1))
+		return -1;
+	return filter_install(calls, sizeof(calls) / sizeof(calls[0]), refused);
+}
+
+#else
+
+static int
+enter(struct tally *tally)
+{
+	(void)tally;
+	return 0;
+}
+
+#endif
+
+static int
+limit(int resource, rlim_t value)
+{
+	return setrlimit((__rlimit_resource_t)resource, &(struct rlimit){ value, value });
+}
+
+int
+sandbox_enter(struct tally *tally, int out)
+{
+	struct stat st;
+
+	/* A script's output may be a file; nothing else is ever written. */
+	if (fstat(out, &st) == 0 && !S_ISREG(st.st_mode) && limit(RLIMIT_FSIZE, 0) == -1)
+		return -1;
+	if (limit(RLIMIT_NOFILE, DESCRIPTORS) == -1 || limit(RLIMIT_NPROC, 0) == -1 || limit(RLIMIT_CORE, 0) == -1)
+		return -1;
+	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == -1)
+		return -1;
+	return enter(tally);
+}

@@ -1,0 +1,51 @@
+/* One session, as its commands see it.  Runs as the service user, inside the sandbox. */
+#ifndef SESSION_SESSION_H
+#define SESSION_SESSION_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/settings.h"
+#include "common/table.h"
+#include "common/wire.h"
+#include "session/client.h"
+#include "session/tally.h"
+
+/* RFC 1939, sections 4 and 5; UPDATE is what QUIT does. */
+enum pop_state { AUTHORIZATION = 1, TRANSACTION = 2 };
+
+enum pop_next { NEXT_COMMAND, NEXT_END };
+
+struct session {
+	struct client client;
+	struct tally *tally;
+	const struct settings *settings;
+	bool settings_broken;		/* a login would follow settings that nobody meant */
+	enum pop_state state;
+	int64_t login_deadline;
+	char name[NAME_OCTETS + 1];	/* from USER; empty: none yet */
+	unsigned failures, bad_commands;
+	int helper;			/* its socket */
+
+	/* TRANSACTION */
+	enum maildrop_kind kind;
+	uint32_t count;			/* messages at login; numbers go from 1 to this */
+	const struct record *records;
+	int mbox;			/* read-only descriptor; -1 in a Maildir */
+	struct file_state seen;		/* mbox: fstat(2) when the records were known to be true */
+	uint32_t last, last_at_login;	/* RFC 1225, LAST */
+	uint32_t live;			/* messages not marked deleted */
+	uint64_t live_octets;
+	unsigned char *deleted, *read;	/* bitmaps as in common/wire.h */
+	size_t bitmap_bytes;
+	const uint32_t *id_start;	/* unique-ids (common/table.h), once asked for */
+	const char *ids;
+};
+
+/* What has to be looked at before the sandbox is up: what kind of thing the client is. */
+void session_prepare(struct session *s);
+
+/* Serves the client on descriptors 0 and 1 from greeting to end; how it ended stands in s->tally. */
+void session_run(struct session *s);
+
+#endif

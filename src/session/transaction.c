@@ -1,0 +1,186 @@
+#include "session/transaction.h"
+
+#include <string.h>
+
+#include "session/helper_client.h"
+#include "session/reply.h"
+#include "session/transmit.h"
+
+static bool
+is_marked(const unsigned char *bitmap, uint32_t n)
+{
+	return (bitmap[(n - 1) / 8] >> ((n - 1) % 8) & 1) != 0;
+}
+
+static void
+set_mark(unsigned char *bitmap, uint32_t n)
+{
+	bitmap[(n - 1) / 8] |= (unsigned char)(1u << ((n - 1) % 8));
+}
+
+/* The message that a number names, or 0: none, or one that is marked deleted. */
+static uint32_t
+find_message(const struct session *s, uint64_t number)
+{
+	if (number < 1 || number > s->count || is_marked(s->deleted, (uint32_t)number))
+		return 0;
+	return (uint32_t)number;
+}
+
+static enum pop_next
+no_such_message(struct session *s)
+{
+	return reply(s, "-ERR no such message");
+}
+
+enum pop_next
+cmd_stat(struct session *s, const struct pop_args *args)
+{
+	(void)args;
+	return reply_numbers(s, "+OK ", (const uint64_t[]){ s->live, s->live_octets }, 2);
+}
+
+enum pop_next
+cmd_list(struct session *s, const struct pop_args *args)
+{
+	uint32_t n;
+
+	if (args->given) {
+		if ((n = find_message(s, args->number)) == 0)
+			return no_such_message(s);
+		return reply_numbers(s, "+OK ", (const uint64_t[]){ n, s->records[n - 1].octets }, 2);
+	}
+	reply(s, "+OK scan listing follows");
+	for (n = 1; n <= s->count; n++)
+		if (!is_marked(s->deleted, n))
+			reply_numbers(s, "", (const uint64_t[]){ n, s->records[n - 1].octets }, 2);
+	return reply(s, ".");
+}
+
+static void
+put_id(struct session *s, const char *before, uint32_t n)
+{
+	reply_id(s, before, n, s->ids + s->id_start[n - 1], s->id_start[n] - s->id_start[n - 1]);
+}
+
+enum pop_next
+cmd_uidl(struct session *s, const struct pop_args *args)
+{
+	uint32_t n = 0;
+
+	if (args->given && (n = find_message(s, args->number)) == 0)
+		return no_such_message(s);
+	if (s->count > 0 && s->ids == NULL && !helper_unique_ids(s))
+		return reply(s, "-ERR [SYS/TEMP] no unique-ids");
+	if (args->given) {
+		put_id(s, "+OK ", n);
+		return NEXT_COMMAND;
+	}
+	reply(s, "+OK unique-id listing follows");
+	for (n = 1; n <= s->count; n++)
+		if (!is_marked(s->deleted, n))
+			put_id(s, "", n);
+	return reply(s, ".");
+}
+
+/* 0 when the message is out whole. */
+static enum sent
+retrieve(struct session *s, uint32_t n, const char *status, uint64_t lines, enum pop_next *next)
+{
+	enum sent sent = transmit(s, n, status, lines);
+
+	*next = NEXT_COMMAND;
+	if (sent == SENT_NOTHING)
+		*next = reply(s, "-ERR [SYS/TEMP] message cannot be read");
+	if (sent == SENT_TORN) {
+		s->tally->end = END_CHANGED;
+		*next = NEXT_END;
+	}
+	return sent;
+}
+
+enum pop_next
+cmd_retr(struct session *s, const struct pop_args *args)
+{
+	uint32_t n = find_message(s, args->number);
+	enum pop_next next;
+
+	if (n == 0)
+		return no_such_message(s);
+	if (retrieve(s, n, "+OK message follows", TRANSMIT_ALL, &next) == SENT_ALL) {
+		set_mark(s->read, n);
+		if (n > s->last)
+			s->last = n;
+		s->tally->retrieved++;
+		s->tally->octets += s->records[n - 1].octets;
+	}
+	return next;
+}
+
+enum pop_next
+cmd_top(struct session *s, const struct pop_args *args)
+{
+	uint32_t n = find_message(s, args->number);
+	uint64_t lines = args->lines < TRANSMIT_ALL ? args->lines : TRANSMIT_ALL - 1;
+	enum pop_next next;
+
+	if (n == 0)
+		return no_such_message(s);
+	retrieve(s, n, "+OK top of message follows", lines, &next);
+	return next;
+}
+
+enum pop_next
+cmd_dele(struct session *s, const struct pop_args *args)
+{
+	uint32_t n = find_message(s, args->number);
+
+	if (n == 0) {
+		if (args->number >= 1 && args->number <= s->count)
+			return reply(s, "-ERR message already deleted");
+		return no_such_message(s);
+	}
+	set_mark(s->deleted, n);
+	s->live--;
+	s->live_octets -= s->records[n - 1].octets;
+	return reply(s, "+OK message deleted");
+}
+
+enum pop_next
+cmd_noop(struct session *s, const struct pop_args *args)
+{
+	(void)args;
+	return reply(s, "+OK");
+}
+
+enum pop_next
+cmd_last(struct session *s, const struct pop_args *args)
+{
+	(void)args;
+	return reply_numbers(s, "+OK ", (const uint64_t[]){ s->last }, 1);
+}
+
+enum pop_next
+cmd_rset(struct session *s, const struct pop_args *args)
+{
+	uint32_t n;
+
+	(void)args;
+	for (n = 1; n <= s->count; n++)
+		if (is_marked(s->deleted, n))
+			s->live_octets += s->records[n - 1].octets;
+	s->live = s->count;
+	if (s->count > 0)
+		memset(s->deleted, 0, s->bitmap_bytes);
+	s->last = s->last_at_login;
+	return reply(s, "+OK");
+}
+
+enum pop_next
+cmd_update(struct session *s, const struct pop_args *args)
+{
+	(void)args;
+	if (helper_update(s))
+		return reply_end(s, END_QUIT, "+OK POP3 server signing off");
+	return reply_end(s, END_UPDATE_FAILED, "-ERR [SYS/TEMP] some deleted messages not removed");
+}

@@ -1,0 +1,166 @@
+#include "session/transmit.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/fingerprint.h"
+#include "session/client.h"
+#include "session/helper_client.h"
+#include "session/reply.h"
+#include "session/stuffing.h"
+
+/*
+ * The part of the maildrop that was read last.  In an mbox it reaches past the message at hand, so that a client that
+ * fetches one message after the other finds the next ones here; they were checked when they were read.
+ */
+#define WINDOW_BYTES (256 * 1024)
+
+static char window[WINDOW_BYTES];
+
+/* The next message is the one in sequence if it starts this close behind the last: a From_ line is in between. */
+#define FROM_LINE_BYTES 1024
+
+/* What the window holds.  In a Maildir it is never kept from one message to the next. */
+static uint64_t window_start, window_end;
+
+/* Reads on over EINTR and short counts; fewer than len bytes only at the end of the file.  The count, or -1. */
+static ssize_t
+read_at(int fd, char *buf, size_t len, uint64_t offset)
+{
+	size_t have = 0;
+	ssize_t n;
+
+	while (have < len) {
+		n = pread(fd, buf + have, len - have, (off_t)(offset + have));
+		if (n == -1 && errno == EINTR)
+			continue;
+		if (n == -1)
+			return -1;
+		if (n == 0)
+			break;
+		have += (size_t)n;
+	}
+	return (ssize_t)have;
+}
+
+/*
+ * Whether the mbox is still the file of the records, asked after each read and before any of it is sent: no lock is held,
+ * and another program may have moved its messages about in the meantime.
+ */
+static bool
+unchanged(struct session *s)
+{
+	struct file_state now;
+
+	return file_state_now(s->mbox, &now) == 0 && file_state_same(&now, &s->seen);
+}
+
+/* Fills the window from offset on with at least want bytes (at most WINDOW_BYTES).  0 or -1. */
+static int
+fill(struct session *s, int fd, uint64_t offset, size_t want)
+{
+	bool goes_on = offset >= window_start && offset < window_end + FROM_LINE_BYTES;
+	size_t len = s->kind == KIND_MBOX && goes_on ? WINDOW_BYTES : want;
+	ssize_t n = read_at(fd, window, len, offset);
+
+	window_start = window_end = 0;
+	if (n < (ssize_t)want)
+		return -1;
+	if (s->kind == KIND_MBOX && !unchanged(s)) {
+		if (!helper_verify(s) || (n = read_at(fd, window, want, offset)) < (ssize_t)want || !unchanged(s))
+			return -1;
+	}
+	window_start = offset;
+	window_end = offset + (uint64_t)n;
+	return 0;
+}
+
+/*
+ * The bytes of the message from position pos on: *len of them (at most what the window takes), or NULL.  offset: where the
+ * message stands in the file.
+ */
+static const char *
+bytes_at(struct session *s, int fd, const struct record *r, uint64_t offset, uint64_t pos, size_t *len)
+{
+	uint64_t at = offset + pos, left = r->bytes - pos;
+
+	*len = left < WINDOW_BYTES ? (size_t)left : WINDOW_BYTES;
+	if (at >= window_start && at < window_end && (pos > 0 || at + *len <= window_end)) {
+		if (at + *len > window_end)
+			*len = (size_t)(window_end - at);
+		return window + (at - window_start);
+	}
+	return fill(s, fd, at, *len) == -1 ? NULL : window + (at - window_start);
+}
+
+/* Converts a piece into the client's buffer, as much at a time as there is room for. */
+static void
+put_stuffed(struct client *c, struct stuffing *st, const char *p, size_t len)
+{
+	size_t piece;
+
+	while (len > 0 && !c->gone) {
+		if (client_free(c) < 4096)
+			client_flush(c);
+		piece = client_free(c) / STUFFING_GROWTH;
+		if (piece > len)
+			piece = len;
+		client_wrote(c, stuff(st, p, piece, client_room(c, STUFFING_GROWTH * piece)));
+		p += piece;
+		len -= piece;
+	}
+}
+
+static void
+put_end(struct client *c, struct stuffing *st)
+{
+	client_wrote(c, stuff_end(st, client_room(c, STUFFING_END)));
+	client_put(c, ".\r\n", 3);
+}
+
+/* The message from its descriptor.  Its first piece is looked at before "+OK" is said. */
+static enum sent
+send_message(struct session *s, int fd, const struct record *r, const char *status, uint64_t lines)
+{
+	struct stuffing st = { 0 };
+	struct top top = { .lines = lines };
+	uint64_t pos = 0;
+	const char *p = NULL;
+	size_t len, part;
+
+	do {
+		len = 0;
+		if (r->bytes > 0 && (p = bytes_at(s, fd, r, r->offset, pos, &len)) == NULL)
+			return pos == 0 ? SENT_NOTHING : SENT_TORN;
+		if (pos == 0) {
+			if (s->kind == KIND_MBOX && r->bytes > 0 && fingerprint(p, r->bytes) != r->fingerprint)
+				return SENT_NOTHING;
+			reply(s, status);
+		}
+		part = lines == TRANSMIT_ALL ? len : top_part(&top, p, len);
+		put_stuffed(&s->client, &st, p, part);
+		pos += part;
+	} while (part == len && pos < r->bytes && !s->client.gone);
+	if (pos == r->bytes && !s->client.gone && st.octets + (st.in_line ? STUFFING_END : 0) != r->octets)
+		return SENT_TORN;
+	put_end(&s->client, &st);
+	return SENT_ALL;
+}
+
+enum sent
+transmit(struct session *s, uint32_t n, const char *status, uint64_t lines)
+{
+	const struct record *r = &s->records[n - 1];
+	enum sent sent;
+	int fd;
+
+	if (s->kind == KIND_MBOX)
+		return send_message(s, s->mbox, r, status, lines);
+	if ((fd = helper_message(s, n)) == -1)
+		return SENT_NOTHING;
+	window_start = window_end = 0;
+	sent = send_message(s, fd, r, status, lines);
+	close(fd);
+	return sent;
+}
