@@ -138,10 +138,13 @@ authenticate(const struct attempt *attempt, struct account *account, unsigned ch
 	if (told && account->verdict == VERDICT_RIGHT)
 		chose = read_in_time(pipefd[0], location, sizeof(*location), now.tv_sec + LOGIN_SECONDS);
 	close(pipefd[0]);
-	if (!told || (account->verdict == VERDICT_RIGHT && !chose))
-		kill(pid, SIGKILL);
-	while (waitpid(pid, &status, 0) == -1 && errno == EINTR)
-		continue;
-	if (!told || (account->verdict == VERDICT_RIGHT && !chose))
-		explain_silence(account, status);
+	if (told && (account->verdict != VERDICT_RIGHT || chose)) {
+		waitpid(pid, &status, 0);
+		return;
+	}
+	/* Without CAP_KILL, one that has become the user (and hangs in a dead file server) is out of reach: it is left behind. */
+	status = SIGKILL;
+	if (kill(pid, SIGKILL) == 0)
+		waitpid(pid, &status, 0);
+	explain_silence(account, status);
 }

@@ -95,9 +95,12 @@ fix_signals(void)
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-/* A caller's low limit must not cut a mailbox short.  An ordinary user's own run has what its user has. */
+/*
+ * A caller's low limit must not cut a mailbox short.  Where a hard limit may not be raised (a bounding set without
+ * CAP_SYS_RESOURCE, an ordinary user's own run) it stays: the maildrop's code takes any failed call.
+ */
 static void
-fix_limits(bool personal)
+fix_limits(void)
 {
 	static const struct {
 		__rlimit_resource_t resource;
@@ -105,11 +108,13 @@ fix_limits(bool personal)
 	} limits[] = { { RLIMIT_FSIZE, RLIM_INFINITY }, { RLIMIT_CPU, RLIM_INFINITY }, { RLIMIT_AS, RLIM_INFINITY },
 		{ RLIMIT_DATA, RLIM_INFINITY }, { RLIMIT_NPROC, RLIM_INFINITY }, { RLIMIT_STACK, 8 << 20 },
 		{ RLIMIT_NOFILE, 256 }, { RLIMIT_CORE, 0 } };
+	struct rlimit hard;
 	size_t i;
 
 	for (i = 0; i < sizeof(limits) / sizeof(limits[0]); i++)
-		if (setrlimit(limits[i].resource, &(struct rlimit){ limits[i].value, limits[i].value }) == -1 && !personal)
-			give_up("error=\"cannot set resource limits (CAP_SYS_RESOURCE missing?)\"");
+		if (setrlimit(limits[i].resource, &(struct rlimit){ limits[i].value, limits[i].value }) == -1 &&
+		    getrlimit(limits[i].resource, &hard) == 0)
+			setrlimit(limits[i].resource, &(struct rlimit){ hard.rlim_max, hard.rlim_max });
 	if (setrlimit(RLIMIT_CORE, &(struct rlimit){ 0, 0 }) == -1 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == -1)
 		_exit(1);
 }
@@ -189,5 +194,5 @@ sanitize(int argc, struct start *start)
 		check_caller();
 		become_root();
 	}
-	fix_limits(start->personal);
+	fix_limits();
 }

@@ -226,10 +226,10 @@ hold_signals(void)
 static enum next
 answer_update(struct maildrop *md, int session)
 {
+	uint32_t last, count = md->count;
 	enum md_result result;
-	uint32_t last;
 
-	if (wire_get_u32(&msg, &last) == -1 || wire_get_end(&msg) == -1 || last > md->count)
+	if (wire_get_u32(&msg, &last) == -1 || wire_get_end(&msg) == -1 || last > count)
 		return BROKEN;
 	hold_signals();
 	result = md->ops->update(md, last);
@@ -237,7 +237,7 @@ answer_update(struct maildrop *md, int session)
 	wire_start(&msg, WIRE_UPDATED);
 	wire_put_u8(&msg, result == MD_OK);
 	wire_put_u32(&msg, md->removed);
-	wire_put_u32(&msg, md->count - md->removed);
+	wire_put_u32(&msg, count - md->removed);
 	return say(session) == GO_ON ? FINISHED : BROKEN;
 }
 

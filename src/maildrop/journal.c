@@ -1,0 +1,754 @@
+/*
+ * Runs as the authenticated user.  The journal is read back from a folder of that user, who may have put anything there:
+ * every number is checked, and the worst that a forged one can do is to spoil its owner's own mailbox.
+ *
+ * The file, in the byte order of the machine:
+ *	    0	struct header		written once
+ *	 4096	struct entry		even numbers
+ *	 8192	struct entry		odd numbers
+ *	12288	the ranges
+ *	then	one or two slots for the data of the last two entries
+ * The valid entry with the highest number counts.  It is never overwritten by the next one, so a torn write leaves it.
+ */
+#include "maildrop/journal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <syslog.h>
+#include <time.h>
+#include <unistd.h>
+
+#define XXH_INLINE_ALL
+#define XXH_STATIC_LINKING_ONLY
+#include <xxhash.h>
+
+#include "common/ioutil.h"
+#include "common/limits.h"
+#include "common/logrecord.h"
+
+#define NAME "journal"
+#define NEW_NAME "journal.new"
+#define MAGIC "postern journal"	/* 15 characters and NUL */
+
+#define PAGE 4096u
+#define ENTRIES_AT PAGE
+#define RANGES_AT (3 * PAGE)
+
+/* How much of the mbox around the place of work is hashed, to know the file again. */
+#define SAMPLE_BYTES 4096u
+
+/* Gaps of less are read along with what is around them: a read costs as much as copying so many bytes. */
+#define READ_OVER 16384u
+
+/* A rest of so little goes into the journal even where the gap is wide: that saves two waits for the disk. */
+#define SMALL_REST ((uint64_t)256 << 10)
+
+/* Below this a smaller block is no use when the disk is full. */
+#define BLOCK_LEAST ((size_t)64 << 10)
+
+#define NONCE_BYTES 32u
+
+/* By measurement (tests/bench): smaller ones wait for the disk more often, larger ones win nothing. */
+size_t journal_block_bytes = (size_t)8 << 20;
+
+struct header {
+	char magic[16];
+	unsigned char id[16];		/* of this journal; the entries carry it */
+	unsigned char nonce[NONCE_BYTES];
+	uint64_t ino;			/* not the device: its number may be another one after a boot */
+	uint64_t size, first, new_size;
+	uint64_t block, slots;
+	uint64_t count, ranges_hash;
+	uint64_t end_hash;		/* of the old end of the file, where nothing is written */
+	uint64_t hash;			/* of all before */
+};
+
+enum phase {
+	PHASE_MOVE = 1,	/* done bytes are in place; the next bytes are in the slot, if any */
+	PHASE_CUT	/* all are, and the nonce stands at new_size for as long as the file has not been cut */
+};
+
+struct entry {
+	unsigned char id[16];
+	uint64_t number;		/* from 0 */
+	uint64_t phase, done, bytes;
+	uint64_t data_hash;
+	uint64_t before_hash;		/* of the bytes before the place of work */
+	uint64_t source_hash;		/* of the bytes that come after those in the slot */
+	uint64_t hash;			/* of all before */
+};
+
+struct journal {
+	struct mbox_lock *lock;
+	int folder, fd;
+	struct header h;
+	struct journal_range *ranges;
+	uint64_t *starts;		/* of each range in the stream of moved bytes, and its length at the end */
+	uint64_t total;
+	uint64_t done;			/* bytes of the stream that are durable in their place */
+	uint64_t number;		/* of the next entry */
+	bool named;			/* its name is durable */
+	bool marked;			/* the nonce stands in the mbox */
+	bool cutting;			/* PHASE_CUT is durable */
+	unsigned char *buf;		/* h.block bytes */
+};
+
+static uint64_t
+smaller(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+static uint64_t
+whole_pages(uint64_t bytes)
+{
+	return (bytes + PAGE - 1) / PAGE * PAGE;
+}
+
+static uint64_t
+slot_bytes(const struct journal *j)
+{
+	return whole_pages(smaller(j->h.block, j->total));
+}
+
+static uint64_t
+slot_at(const struct journal *j, uint64_t number)
+{
+	return RANGES_AT + whole_pages(j->h.count * sizeof(*j->ranges)) + number % j->h.slots * slot_bytes(j);
+}
+
+static size_t
+nonce_bytes(const struct journal *j)
+{
+	return (size_t)smaller(NONCE_BYTES, j->h.size - j->h.new_size);
+}
+
+static void
+journal_free(struct journal *j)
+{
+	if (j->fd != -1)
+		close(j->fd);
+	free(j->ranges);
+	free(j->starts);
+	free(j->buf);
+}
+
+/* read() to the end of what must be there. */
+static int
+get(int fd, void *buf, size_t len, uint64_t at)
+{
+	switch (pread_full(fd, buf, len, (off_t)at)) {
+	case IO_DONE:
+		return 0;
+	case IO_FAILED:
+		return -1;
+	default:
+		errno = ESTALE; /* the file is shorter than it was */
+		return -1;
+	}
+}
+
+/* --- the stream of bytes that move --- */
+
+/* Fills starts and total from the ranges. */
+static int
+index_ranges(struct journal *j)
+{
+	uint64_t i, at = 0;
+
+	if ((j->starts = malloc((j->h.count + 1) * sizeof(*j->starts))) == NULL)
+		return -1;
+	for (i = 0; i < j->h.count; i++) {
+		j->starts[i] = at;
+		at += j->ranges[i].bytes;
+	}
+	j->starts[i] = at;
+	j->total = at;
+	return 0;
+}
+
+/* The range that holds byte at of the stream. */
+static uint64_t
+range_of(const struct journal *j, uint64_t at)
+{
+	uint64_t low = 0, high = j->h.count, middle;
+
+	while (high - low > 1) {
+		middle = low + (high - low) / 2;
+		if (j->starts[middle] <= at)
+			low = middle;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+static uint64_t
+source_of(const struct journal *j, uint64_t at)
+{
+	uint64_t i = range_of(j, at);
+
+	return j->ranges[i].from + (at - j->starts[i]);
+}
+
+/*
+ * Reads bytes of the stream from `at` on to out, at least one and at most len; small gaps between ranges are read with them
+ * and closed in memory.
+ */
+static int
+gather_some(const struct journal *j, uint64_t at, unsigned char *out, size_t len, size_t *got)
+{
+	uint64_t i = range_of(j, at), last = i, start = source_of(j, at), end, piece;
+
+	for (end = j->ranges[i].from + j->ranges[i].bytes; last + 1 < j->h.count && end - start < len &&
+	    j->ranges[last + 1].from - end < READ_OVER && j->ranges[last + 1].from - start < len; last++)
+		end = j->ranges[last + 1].from + j->ranges[last + 1].bytes;
+	end = smaller(end, start + len);
+	if (get(j->lock->fd, out, (size_t)(end - start), start) == -1)
+		return -1;
+	*got = (size_t)(smaller(end, j->ranges[i].from + j->ranges[i].bytes) - start);
+	for (i++; i <= last; i++) {
+		piece = smaller(end, j->ranges[i].from + j->ranges[i].bytes) - j->ranges[i].from;
+		memmove(out + *got, out + (j->ranges[i].from - start), (size_t)piece);
+		*got += (size_t)piece;
+	}
+	return 0;
+}
+
+static int
+gather(const struct journal *j, uint64_t at, unsigned char *out, size_t len)
+{
+	size_t got;
+
+	for (; len > 0; at += got, out += got, len -= got)
+		if (gather_some(j, at, out, len, &got) == -1)
+			return -1;
+	return 0;
+}
+
+/* --- knowing the file again --- */
+
+static int
+hash_of(int fd, uint64_t from, uint64_t to, uint64_t *hash)
+{
+	unsigned char sample[SAMPLE_BYTES];
+
+	if (get(fd, sample, (size_t)(to - from), from) == -1)
+		return -1;
+	*hash = XXH3_64bits(sample, (size_t)(to - from));
+	return 0;
+}
+
+static int
+hash_before(const struct journal *j, uint64_t done, uint64_t *hash)
+{
+	uint64_t place = j->h.first + done;
+
+	return hash_of(j->lock->fd, place - smaller(place, SAMPLE_BYTES), place, hash);
+}
+
+/* What the next step reads first.  It stays as it is until that step's entry is durable. */
+static int
+hash_source(const struct journal *j, uint64_t at, uint64_t *hash)
+{
+	uint64_t i, from;
+
+	if (at == j->total) {
+		*hash = 0;
+		return 0;
+	}
+	i = range_of(j, at);
+	from = source_of(j, at);
+	return hash_of(j->lock->fd, from, from + smaller(SAMPLE_BYTES, j->starts[i + 1] - at), hash);
+}
+
+/* Behind the new end and its nonce nothing is written before the file is cut. */
+static int
+hash_end(const struct journal *j, uint64_t *hash)
+{
+	uint64_t from = j->h.size - smaller(j->h.size, SAMPLE_BYTES), quiet = j->h.new_size + nonce_bytes(j);
+
+	return hash_of(j->lock->fd, from > quiet ? from : quiet, j->h.size, hash);
+}
+
+/* --- entries --- */
+
+/* The name comes after the content: a journal that is found was complete once. */
+static int
+make_name_durable(struct journal *j)
+{
+	if (j->named)
+		return 0;
+	if (renameat(j->folder, NEW_NAME, j->folder, NAME) == -1)
+		return -1;
+	j->named = true;
+	return fsync(j->folder);
+}
+
+/* bytes: how many of j->buf go into the slot.  Durable when it returns 0. */
+static int
+write_entry(struct journal *j, enum phase phase, uint64_t done, size_t bytes)
+{
+	struct entry e;
+
+	memset(&e, 0, sizeof(e));
+	memcpy(e.id, j->h.id, sizeof(e.id));
+	e.number = j->number;
+	e.phase = phase;
+	e.done = done;
+	e.bytes = bytes;
+	if (hash_before(j, done, &e.before_hash) == -1 || hash_source(j, done + bytes, &e.source_hash) == -1)
+		return -1;
+	if (bytes > 0) {
+		e.data_hash = XXH3_64bits(j->buf, bytes);
+		if (pwrite_full(j->fd, j->buf, bytes, (off_t)slot_at(j, e.number)) == -1)
+			return -1;
+	}
+	e.hash = XXH3_64bits(&e, offsetof(struct entry, hash));
+	if (pwrite_full(j->fd, &e, sizeof(e), (off_t)(ENTRIES_AT + e.number % 2 * PAGE)) == -1 ||
+	    fdatasync(j->fd) == -1 || make_name_durable(j) == -1)
+		return -1;
+	j->number++;
+	return 0;
+}
+
+/* --- the work --- */
+
+static int
+put_nonce(struct journal *j)
+{
+	j->marked = true;
+	return pwrite_full(j->lock->fd, j->h.nonce, nonce_bytes(j), (off_t)j->h.new_size);
+}
+
+/* Writes the block in j->buf to its place; with the last one the nonce, since this block can be had from the journal. */
+static int
+put_block(struct journal *j, size_t bytes)
+{
+	if (pwrite_full(j->lock->fd, j->buf, bytes, (off_t)(j->h.first + j->done)) == -1)
+		return -1;
+	if (j->done + bytes == j->total && put_nonce(j) == -1)
+		return -1;
+	/* Before the next entry says that it is in place. */
+	if (fdatasync(j->lock->fd) == -1)
+		return -1;
+	j->done += bytes;
+	return 0;
+}
+
+/* The gap is so wide that the next bytes of the stream can move without touching their source. */
+static int
+put_across(struct journal *j, uint64_t bytes)
+{
+	uint64_t at, n;
+
+	for (at = 0; at < bytes; at += n) {
+		n = smaller(bytes - at, j->h.block);
+		if (gather(j, j->done + at, j->buf, (size_t)n) == -1 ||
+		    pwrite_full(j->lock->fd, j->buf, (size_t)n, (off_t)(j->h.first + j->done + at)) == -1)
+			return -1;
+		mbox_lock_refresh(j->lock);
+	}
+	/* Before the next entry says that they are in place, after which their source is overwritten. */
+	if (fdatasync(j->lock->fd) == -1)
+		return -1;
+	j->done += bytes;
+	return 0;
+}
+
+static int
+step(struct journal *j)
+{
+	uint64_t gap = source_of(j, j->done) - (j->h.first + j->done), left = j->total - j->done;
+	size_t bytes = (size_t)smaller(j->h.block, left);
+
+	mbox_lock_refresh(j->lock);
+	if (gap >= j->h.block && left > smaller(j->h.block, SMALL_REST))
+		return write_entry(j, PHASE_MOVE, j->done, 0) == -1 ? -1 : put_across(j, smaller(gap, left));
+	if (gather(j, j->done, j->buf, bytes) == -1 || write_entry(j, PHASE_MOVE, j->done, bytes) == -1)
+		return -1;
+	return put_block(j, bytes);
+}
+
+/*
+ * From "all is in place" to "the file may be cut".  After the cut new mail may stand where the old end was, so whether it
+ * was made cannot be told by sizes: as long as the nonce stands at the new end, it was not.
+ */
+static int
+prepare_cut(struct journal *j)
+{
+	if (j->cutting)
+		return 0;
+	if (!j->marked) {
+		/* Sources of the last step end where the nonce goes: that step must not be done again. */
+		if (write_entry(j, PHASE_MOVE, j->total, 0) == -1 || put_nonce(j) == -1 || fdatasync(j->lock->fd) == -1)
+			return -1;
+	}
+	j->cutting = true;
+	return write_entry(j, PHASE_CUT, j->total, 0);
+}
+
+static int
+cut(struct journal *j)
+{
+	/* The size is durable before the journal goes, and before anybody says that messages are deleted. */
+	if (ftruncate(j->lock->fd, (off_t)j->h.new_size) == -1 || fsync(j->lock->fd) == -1)
+		return -1;
+	/* If this is lost, the journal is found again in a state that means "cut". */
+	return unlinkat(j->folder, NAME, 0);
+}
+
+/* --- making one --- */
+
+static int
+put_header(struct journal *j)
+{
+	struct header *h = &j->h;
+	size_t bytes = h->count * sizeof(*j->ranges);
+
+	memcpy(h->magic, MAGIC, sizeof(h->magic));
+	if (getrandom(h->id, sizeof(h->id), 0) != sizeof(h->id) ||
+	    getrandom(h->nonce, sizeof(h->nonce), 0) != sizeof(h->nonce) || hash_end(j, &h->end_hash) == -1)
+		return -1;
+	h->ranges_hash = XXH3_64bits(j->ranges, bytes);
+	h->hash = XXH3_64bits(h, offsetof(struct header, hash));
+	if (pwrite_full(j->fd, h, sizeof(*h), 0) == -1)
+		return -1;
+	return pwrite_full(j->fd, j->ranges, bytes, RANGES_AT);
+}
+
+/* All the room it will need; smaller blocks when the disk is nearly full. */
+static int
+allocate(struct journal *j)
+{
+	int error;
+
+	for (;;) {
+		j->h.slots = j->total > j->h.block ? 2 : 1;
+		error = posix_fallocate(j->fd, 0, (off_t)(slot_at(j, 0) + j->h.slots * slot_bytes(j)));
+		if (error == 0)
+			return 0;
+		if (error == EINTR)
+			continue;
+		if ((error != ENOSPC && error != EDQUOT && error != EFBIG) || j->h.block / 8 < BLOCK_LEAST)
+			break;
+		j->h.block /= 8;
+	}
+	errno = error;
+	return -1;
+}
+
+static int
+create(struct journal *j, const struct journal_plan *plan)
+{
+	size_t bytes = plan->count * sizeof(*plan->ranges);
+
+	j->h.ino = j->lock->st.st_ino;
+	j->h.size = plan->size;
+	j->h.first = plan->first;
+	j->h.block = journal_block_bytes;
+	j->h.count = plan->count;
+	if ((j->ranges = malloc(bytes)) == NULL)
+		return -1;
+	memcpy(j->ranges, plan->ranges, bytes);
+	if (index_ranges(j) == -1)
+		return -1;
+	j->h.new_size = j->h.first + j->total;
+	j->fd = openat(j->folder, NEW_NAME, O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
+	if (j->fd == -1 || allocate(j) == -1)
+		return -1;
+	j->h.block = smaller(j->h.block, whole_pages(j->total));
+	if ((j->buf = malloc((size_t)j->h.block)) == NULL)
+		return -1;
+	return put_header(j);
+}
+
+/* --- one after the other --- */
+
+/*
+ * Mail stands behind the size that was planned for: a second journal, which takes the gap before that mail out, replaces
+ * the first by rename.  Both say that all before it is in place.
+ */
+static int
+follow(struct journal *j, uint64_t size)
+{
+	struct journal_range appended = { j->h.size, size - j->h.size };
+	struct journal_plan plan = { size, j->h.new_size, 1, &appended };
+	struct journal next = { .lock = j->lock, .folder = j->folder, .fd = -1 };
+
+	if (create(&next, &plan) == -1) {
+		journal_free(&next);
+		return -1;
+	}
+	journal_free(j);
+	*j = next;
+	return 0;
+}
+
+/* From any state to the end; *size is the mbox's then. */
+static int
+run(struct journal *j, uint64_t *size)
+{
+	struct stat st;
+
+	for (;;) {
+		while (j->done < j->total)
+			if (step(j) == -1)
+				return -1;
+		if (prepare_cut(j) == -1 || fstat(j->lock->fd, &st) == -1)
+			return -1;
+		if ((uint64_t)st.st_size < j->h.size) {
+			errno = ESTALE;
+			return -1;
+		}
+		if ((uint64_t)st.st_size == j->h.size)
+			break;
+		if (follow(j, (uint64_t)st.st_size) == -1)
+			return -1;
+	}
+	*size = j->h.new_size;
+	return cut(j);
+}
+
+int
+journal_move(struct mbox_lock *lock, int folder, const struct journal_plan *plan, uint64_t *size)
+{
+	struct journal j = { .lock = lock, .folder = folder, .fd = -1 };
+	int result = -1, saved;
+
+	if (create(&j, plan) == 0)
+		result = run(&j, size);
+	saved = errno;
+	if (result == -1 && !j.named)
+		unlinkat(folder, NEW_NAME, 0);
+	journal_free(&j);
+	errno = saved;
+	return result;
+}
+
+/* --- after a crash --- */
+
+int
+journal_exists(int folder)
+{
+	struct stat st;
+
+	if (unlinkat(folder, NEW_NAME, 0) == -1 && errno != ENOENT)
+		return -1;
+	if (fstatat(folder, NAME, &st, AT_SYMLINK_NOFOLLOW) == 0)
+		return 1;
+	return errno == ENOENT ? 0 : -1;
+}
+
+enum verdict {
+	VERDICT_GO_ON,
+	VERDICT_NOTHING_DONE,	/* the mbox had not been touched */
+	VERDICT_ALL_DONE,	/* the file has been cut */
+	VERDICT_STRANGE,	/* not of this file */
+	VERDICT_FAILED		/* errno */
+};
+
+/* Each number of a header whose hash is right, as a forger would have it. */
+static bool
+header_is_sound(const struct header *h, uint64_t file_size)
+{
+	uint64_t ranges = h->count * sizeof(struct journal_range);
+
+	return h->count >= 1 && h->count <= (uint64_t)MESSAGES_MAX + 1 && h->first <= h->new_size &&
+	    h->new_size < h->size && h->size <= INT64_MAX && h->block >= 1 && h->block <= JOURNAL_BLOCK_MAX &&
+	    (h->slots == 1 || h->slots == 2) && file_size >= RANGES_AT + ranges;
+}
+
+static bool
+ranges_are_sound(const struct journal *j)
+{
+	uint64_t i, end = j->h.first + 1, sum = 0;
+
+	for (i = 0; i < j->h.count; i++) {
+		const struct journal_range *r = &j->ranges[i];
+
+		if (r->from < end || r->from >= j->h.size || r->bytes == 0 || r->bytes > j->h.size - r->from)
+			return false;
+		end = r->from + r->bytes;
+		sum += r->bytes; /* the ranges do not overlap, so it is less than size */
+	}
+	return sum == j->h.new_size - j->h.first;
+}
+
+/* Header and ranges.  One that is not whole was never acted on. */
+static enum verdict
+load(struct journal *j)
+{
+	struct stat st;
+	size_t bytes;
+
+	if (fstat(j->fd, &st) == -1)
+		return VERDICT_FAILED;
+	if (!S_ISREG(st.st_mode) || st.st_uid != geteuid())
+		return VERDICT_STRANGE;
+	if (get(j->fd, &j->h, sizeof(j->h), 0) == -1)
+		return errno == ESTALE ? VERDICT_NOTHING_DONE : VERDICT_FAILED;
+	if (memcmp(j->h.magic, MAGIC, sizeof(j->h.magic)) != 0 ||
+	    j->h.hash != XXH3_64bits(&j->h, offsetof(struct header, hash)))
+		return VERDICT_NOTHING_DONE;
+	if (!header_is_sound(&j->h, (uint64_t)st.st_size))
+		return VERDICT_STRANGE;
+	bytes = j->h.count * sizeof(*j->ranges);
+	if ((j->ranges = malloc(bytes)) == NULL || get(j->fd, j->ranges, bytes, RANGES_AT) == -1)
+		return VERDICT_FAILED;
+	if (j->h.ranges_hash != XXH3_64bits(j->ranges, bytes))
+		return VERDICT_NOTHING_DONE;
+	if (!ranges_are_sound(j))
+		return VERDICT_STRANGE;
+	if (index_ranges(j) == -1 || (j->buf = malloc((size_t)j->h.block)) == NULL)
+		return VERDICT_FAILED;
+	return VERDICT_GO_ON;
+}
+
+/* Reads one entry, and its data to j->buf.  False when it was not written whole. */
+static bool
+read_entry(const struct journal *j, unsigned int which, struct entry *e)
+{
+	if (get(j->fd, e, sizeof(*e), ENTRIES_AT + which * PAGE) == -1 ||
+	    e->hash != XXH3_64bits(e, offsetof(struct entry, hash)) || memcmp(e->id, j->h.id, sizeof(e->id)) != 0)
+		return false;
+	if ((e->phase != PHASE_MOVE && e->phase != PHASE_CUT) || e->number % 2 != which || e->done > j->total ||
+	    e->bytes > j->h.block || e->bytes > j->total - e->done)
+		return false;
+	return e->bytes == 0 || (get(j->fd, j->buf, (size_t)e->bytes, slot_at(j, e->number)) == 0 &&
+	    e->data_hash == XXH3_64bits(j->buf, (size_t)e->bytes));
+}
+
+/* The newest whole entry; its data are in j->buf. */
+static bool
+newest_entry(const struct journal *j, struct entry *e)
+{
+	struct entry other;
+	bool first = read_entry(j, 0, e), second = read_entry(j, 1, &other);
+
+	if (!first || (second && other.number > e->number)) {
+		*e = other;
+		return second;
+	}
+	return read_entry(j, 0, e); /* the data of the other one are in the buffer */
+}
+
+/*
+ * Is the mbox the one that e speaks of, as far as the work had come?  Others may have appended; who has rewritten it, not
+ * knowing that it was half moved, has changed what is looked at here.
+ */
+static enum verdict
+recognise(const struct journal *j, const struct entry *e)
+{
+	uint64_t before, source, end;
+
+	if (j->lock->st.st_ino != j->h.ino || (uint64_t)j->lock->st.st_size < j->h.size)
+		return VERDICT_STRANGE;
+	if (hash_before(j, e->done, &before) == -1 || hash_source(j, e->done + e->bytes, &source) == -1 ||
+	    hash_end(j, &end) == -1)
+		return errno == ESTALE ? VERDICT_STRANGE : VERDICT_FAILED;
+	return before == e->before_hash && source == e->source_hash && end == j->h.end_hash ? VERDICT_GO_ON :
+		VERDICT_STRANGE;
+}
+
+/* In PHASE_CUT: was the file cut?  Only the nonce tells. */
+static enum verdict
+was_cut(const struct journal *j)
+{
+	unsigned char there[NONCE_BYTES];
+
+	if (j->lock->st.st_ino != j->h.ino)
+		return VERDICT_STRANGE;
+	if ((uint64_t)j->lock->st.st_size < j->h.size)
+		return VERDICT_ALL_DONE;
+	if (get(j->lock->fd, there, nonce_bytes(j), j->h.new_size) == -1)
+		return VERDICT_FAILED;
+	return memcmp(there, j->h.nonce, nonce_bytes(j)) == 0 ? VERDICT_GO_ON : VERDICT_ALL_DONE;
+}
+
+static enum verdict
+take_up(struct journal *j)
+{
+	enum verdict verdict;
+	struct entry e;
+
+	if (fstat(j->lock->fd, &j->lock->st) == -1)
+		return VERDICT_FAILED;
+	if ((verdict = load(j)) != VERDICT_GO_ON)
+		return verdict;
+	if (!newest_entry(j, &e))
+		return VERDICT_NOTHING_DONE;
+	j->named = true;
+	j->number = e.number + 1;
+	j->done = e.done;
+	if (e.phase == PHASE_CUT) {
+		j->marked = j->cutting = true;
+		j->done = j->total;
+		return was_cut(j);
+	}
+	if ((verdict = recognise(j, &e)) != VERDICT_GO_ON || e.bytes == 0)
+		return verdict;
+	return put_block(j, (size_t)e.bytes) == 0 ? VERDICT_GO_ON : VERDICT_FAILED;
+}
+
+static enum journal_found
+set_aside(const struct journal *j)
+{
+	char name[64];
+
+	snprintf(name, sizeof(name), NAME ".strange-%lld", (long long)time(NULL));
+	log_note(LOG_ERR, "journal-strange kept=\"%s\"", name);
+	if (renameat(j->folder, NAME, j->folder, name) == -1 || fsync(j->folder) == -1)
+		return JOURNAL_FAILED;
+	return JOURNAL_NONE;
+}
+
+/* Nothing to do for it. */
+static enum journal_found
+drop(const struct journal *j, const char *why)
+{
+	log_note(LOG_NOTICE, "journal-dropped state=%s", why);
+	return unlinkat(j->folder, NAME, 0) == 0 ? JOURNAL_NONE : JOURNAL_FAILED;
+}
+
+static enum journal_found
+recover(struct journal *j)
+{
+	uint64_t size;
+
+	j->fd = openat(j->folder, NAME, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	if (j->fd == -1)
+		return errno == ENOENT ? JOURNAL_NONE : errno == ELOOP || errno == EISDIR ? set_aside(j) : JOURNAL_FAILED;
+	switch (take_up(j)) {
+	case VERDICT_GO_ON:
+		break;
+	case VERDICT_NOTHING_DONE:
+		return drop(j, "nothing-done");
+	case VERDICT_ALL_DONE:
+		return drop(j, "all-done");
+	case VERDICT_STRANGE:
+		return set_aside(j);
+	case VERDICT_FAILED:
+		return JOURNAL_FAILED;
+	}
+	if (run(j, &size) == -1)
+		return JOURNAL_FAILED;
+	log_note(LOG_NOTICE, "journal-recovered size=%llu", (unsigned long long)size);
+	return JOURNAL_RECOVERED;
+}
+
+enum journal_found
+journal_recover(struct mbox_lock *lock, int folder)
+{
+	struct journal j = { .lock = lock, .folder = folder, .fd = -1 };
+	enum journal_found found = recover(&j);
+	int saved = errno;
+
+	journal_free(&j);
+	errno = saved;
+	return found;
+}

@@ -1,0 +1,42 @@
+/*
+ * What the parts of the mbox backend share; the rest of postern sees mbox_ops alone.
+ */
+#ifndef MAILDROP_MBOX_H
+#define MAILDROP_MBOX_H
+
+#include <sys/stat.h>
+
+#include "maildrop/maildrop.h"
+#include "maildrop/mbox_index.h"
+#include "maildrop/mbox_lock.h"
+#include "maildrop/mbox_scan.h"
+
+/* Below this a scan costs less than an index. */
+#define INDEX_PAYS_BYTES ((uint64_t)1 << 20)
+
+struct mbox {
+	int folder;			/* the state folder */
+	int session_lock;
+	struct stat st;			/* of the mbox when md->state was taken */
+	struct mbox_list list;		/* its records are md->records */
+	struct mbox_index index;	/* as it was found at login */
+	uint32_t known;			/* the digests of so many messages, from the first, are in index */
+	bool indexed;			/* index says all that is known */
+	uint64_t scanned;		/* bytes that the index saved nobody from reading */
+};
+
+/*
+ * Reads the messages of the locked mbox, with the help of index (may be NULL), until the file stands still and is old enough
+ * for a later change to show in its times; *st is how it was then.  MD_OK, MD_TEMPORARY, MD_PERMANENT (logged).  *known: as
+ * in struct mbox, may be NULL; *scanned: bytes read, may be NULL.
+ */
+enum md_result mbox_read_locked(struct mbox_lock *lock, const struct mbox_index *index, struct mbox_list *list,
+    struct stat *st, uint32_t *known, uint64_t *scanned);
+
+/* Digests that are in the index and not in memory yet.  0, or -1: they will have to be computed. */
+int mbox_load_digests(struct mbox *mbox);
+
+/* Whether all messages of list have their digests and suffixes. */
+bool mbox_has_ids(const struct mbox_list *list);
+
+#endif

@@ -1,0 +1,301 @@
+#!/usr/bin/python3
+"""Ways in which postern is started and stopped: from files, with descriptors missing or too many, with odd signals, as systemd
+passes a socket, from where the peer's address comes, and what is left when a process of a session is killed.
+"""
+
+import sys
+
+sys.dont_write_bytecode = True
+
+import ctypes.util  # noqa: E402
+import os  # noqa: E402
+import signal  # noqa: E402
+import socket  # noqa: E402
+import subprocess  # noqa: E402
+
+import postern_test as pt  # noqa: E402
+from postern_test import check, readable  # noqa: E402
+
+MESSAGES = [b"Subject: one\n\nfirst\n", b"Subject: two\n\n.second\n"]
+BOX, STORED = pt.mbox_join(MESSAGES)
+
+
+def new_run(folder, settings=()):
+    run = pt.Run(folder, settings)
+    with open(run.maildrop, "wb") as f:
+        f.write(BOX)
+    return run
+
+
+def check_untouched(run):
+    check(pt.read_file(run.maildrop) == BOX, "the mbox has changed")
+    check(not run.locks_left(), "left behind: %s" % run.locks_left())
+
+
+def log_of(run, event):
+    return [line for line in run.log_lines() if line.startswith(event + " ")]
+
+
+# Files
+
+
+def from_files(folder, script, stdout):
+    """Exit status and output of postern <script >output."""
+    run = new_run(folder)
+    names = run.folder + "/script", run.folder + "/output"
+    with open(names[0], "wb") as f:
+        f.write(script)
+    with open(names[0], "rb") as f, open(names[1], "wb" if stdout == "file" else "ab") as g, open(run.log, "ab") as log:
+        status = subprocess.run(pt.WRAPPER + [run.program], stdin=f, stdout=g, stderr=log, env=run.environment(),
+                                cwd="/", timeout=pt.PATIENCE).returncode
+    check(status == 0, "exit status %d: %s" % (status, run.log_lines()))
+    return run, pt.read_file(names[1])
+
+
+def script_and_output(folder, stdout):
+    run, output = from_files(folder, b"USER alice\nPASS secret\nSTAT\nRETR 2\nDELE 1\nQUIT\n", stdout)
+    wire = pt.wire_form(STORED[1])
+    check(output == b"+OK POP3 server ready\r\n+OK name is welcome here\r\n+OK maildrop locked and ready\r\n+OK 2 %d\r\n"
+          b"+OK message follows\r\n%s.\r\n+OK message deleted\r\n+OK POP3 server signing off\r\n"
+          % (sum(len(pt.wire_form(text)) for text in STORED), pt.stuffed(wire)), "output: " + readable(output, 1000))
+    check(pt.read_file(run.maildrop) == b"".join(pt.mbox_split(BOX)[1:]), "the mbox is not as it should be left")
+
+
+def script_without_quit(folder):
+    run, output = from_files(folder, b"USER alice\nPASS secret\nDELE 1\nQUIT", "file")
+    check(output.endswith(b"+OK message deleted\r\n"), "output: " + readable(output))
+    check_untouched(run)
+
+
+def large_output(folder):
+    """More than fits into any buffer, into a file: RLIMIT_FSIZE must not be in the way."""
+    script = b"USER alice\nPASS secret\n" + b"RETR 1\n" * 50000 + b"QUIT\n"
+    run, output = from_files(folder, script, "file")
+    check(output.count(b"\r\n.\r\n") == 50000, "%d messages in %d octets" % (output.count(b"\r\n.\r\n"), len(output)))
+    check_untouched(run)
+
+
+def no_input(folder):
+    run = new_run(folder)
+    done = subprocess.run(pt.WRAPPER + [run.program], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=run.environment(),
+                          stderr=subprocess.DEVNULL, cwd="/", timeout=pt.PATIENCE)
+    check(done.returncode == 0 and done.stdout == pt.GREETING + b"\r\n", "%s" % done)
+
+
+def arguments(folder):
+    run = new_run(folder)
+    for argument in ("-h", "--version", "x", ""):
+        done = subprocess.run(pt.WRAPPER + [run.program, argument], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, env=run.environment(), cwd="/", timeout=pt.PATIENCE)
+        check(done.returncode == 2 and done.stdout == b"" and b"postern(8)" in done.stderr, "%s" % done)
+
+
+def arguments_from_inetd(folder):
+    """An inetd.conf line with a word too many: the client must not read the complaint as a reply."""
+    run = new_run(folder)
+    ours, theirs = socket.socketpair()
+    status = subprocess.run(pt.WRAPPER + [run.program, "x"], stdin=theirs, stdout=theirs, stderr=theirs,
+                            env=run.environment(), cwd="/", timeout=pt.PATIENCE).returncode
+    theirs.close()
+    with ours:
+        octets = ours.recv(1000)
+    check(status == 2 and octets == b"", "exit status %d, to the client: %s" % (status, readable(octets)))
+
+
+# Descriptors and signals
+
+
+def session_with(folder, before, transport="socketpair"):
+    run = new_run(folder)
+    with pt.Session(run, transport, before) as c:
+        c.log_in()
+        check(c.ask_multi(b"RETR 2") == pt.stuffed(pt.wire_form(STORED[1])), "RETR 2: another text")
+        c.expect(b"DELE 1", b"+OK")
+        c.quit()
+    check(pt.read_file(run.maildrop) == b"".join(pt.mbox_split(BOX)[1:]), "the mbox is not as it should be left")
+    run.log_lines()
+
+
+def shell(redirections):
+    return ["sh", "-c", 'exec "$@" ' + redirections, "sh"]
+
+
+def many_descriptors(folder):
+    session_with(folder, ["sh", "-c", "for fd in 3 4 5 6 7 8 9; do eval exec $fd'<'/dev/null; done; exec \"$@\"", "sh"])
+
+
+def client_missing(folder, redirections):
+    """Without a client there is nothing to do, and it must not be waited for."""
+    run = new_run(folder)
+    done = subprocess.run(shell(redirections) + pt.WRAPPER + [run.program], stdin=subprocess.DEVNULL,
+                          stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=run.environment(), cwd="/",
+                          timeout=pt.PATIENCE)
+    check(done.returncode in (0, 1), "%s" % done)
+    check_untouched(run)
+
+
+def listen_fds(folder):
+    """systemd's LISTEN_FDS=1: the client is on descriptor 3."""
+    run = new_run(folder)
+    script = 'export LISTEN_PID=$$ LISTEN_FDS=1; exec "$@" 3<&0 </dev/null >/dev/null'
+    with pt.Session(run, "TCP", ["sh", "-c", script, "sh"]) as c:
+        c.log_in()
+        c.expect(b"STAT", b"+OK 2 ")
+        c.quit()
+    check_untouched(run)
+    check(" rip=127.0.0.1 " in log_of(run, "session-end")[0], "log: %s" % run.log_lines())
+
+
+def listen_fds_of_another(folder):
+    """The same variables in the environment of a program further up are not for us."""
+    run = new_run(folder)
+    with pt.Session(run, "socketpair", more={"LISTEN_PID": "1", "LISTEN_FDS": "1"}) as c:
+        c.log_in()
+        c.quit()
+
+
+# The peer
+
+
+def peer(folder, transport, more, wanted):
+    run = new_run(folder)
+    with pt.Session(run, transport, more=more) as c:
+        c.log_in()
+        c.quit()
+    for event in ("login", "session-end"):
+        lines = log_of(run, event)
+        check(len(lines) == 1 and " rip=%s " % wanted in lines[0] + " ", "log: %s" % lines)
+
+
+def peer_v6(folder, host, wanted):
+    """A listener for both protocols, as one ListenStream=110 makes it."""
+    run = new_run(folder)
+    with socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True) as listener:
+        kept, pt.Connection._connect = pt.Connection._connect, lambda: connect_to(listener, host)
+        try:
+            with pt.Session(run, "TCP") as c:
+                c.log_in()
+                c.quit()
+        finally:
+            pt.Connection._connect = kept
+    lines = log_of(run, "login")
+    check(len(lines) == 1 and " rip=%s " % wanted in lines[0], "log: %s" % lines)
+
+
+def connect_to(listener, host):
+    ours = socket.create_connection((host, listener.getsockname()[1]))
+    return ours, listener.accept()[0]
+
+
+# Kills
+
+
+def members(c):
+    """Process ids of monitor, session and helper."""
+    monitor = c.process.pid
+    names = {}
+    for pid in pt.descendants(monitor):
+        with open("/proc/%d/comm" % pid) as f:
+            names[f.read().strip()] = pid
+    check(set(names) == {"postern", "postern-helper"}, "processes: %s" % names)
+    return monitor, names["postern"], names["postern-helper"]
+
+
+def read_to_end(c):
+    lines = []
+    while True:
+        line = c.read_line()
+        if line is None:
+            return lines
+        lines.append(line)
+
+
+def wait_for_all(c):
+    c.hang_up()
+    c._wait_all()
+
+
+def killed(folder, which, number, how):
+    """DELE is said, then a process dies: nothing is deleted, nothing is left running, and the next session starts."""
+    run = new_run(folder)
+    with pt.Session(run) as c:
+        c.log_in()
+        c.expect(b"DELE 1", b"+OK")
+        os.kill(members(c)[which], number)
+        if which != 2:
+            lines = read_to_end(c) if which == 1 or number == signal.SIGTERM else []
+            check(not lines, "came: %s" % lines)
+        else:
+            got = c.ask(b"QUIT")
+            check(got is None or got.startswith(b"-ERR [SYS/TEMP] "), "QUIT: %s" % readable(got or b""))
+        wait_for_all(c)
+    check_untouched(run)
+    if how is not None:
+        lines = log_of(run, "session-end")
+        check(len(lines) == 1 and " how=%s " % how in lines[0], "log: %s" % run.log_lines())
+    with pt.Session(run) as c:
+        c.log_in()
+        c.expect(b"STAT", b"+OK 2 ")
+        c.quit()
+
+
+def main(folder, tap):
+    tap.run("a script in a file, the answers into a file", script_and_output, folder, "file")
+    tap.run("a script in a file, the answers behind what is in a file", script_and_output, folder, "append")
+    tap.run("a script that ends without the last QUIT's line end", script_without_quit, folder)
+    tap.run("a script whose answers are large", large_output, folder)
+    tap.run("an empty script", no_input, folder)
+    tap.run("arguments are refused", arguments, folder)
+    tap.run("arguments are refused without a word when descriptor 2 is the client", arguments_from_inetd, folder)
+    tap.run("descriptor 2 is closed", session_with, folder, shell("2>&-"), "socketpair")
+    tap.run("descriptors 3 to 9 are open", many_descriptors, folder)
+    tap.run("SIGCHLD is ignored", session_with, folder, ["env", "--ignore-signal=CHLD"])
+    tap.run("SIGPIPE is at its default", session_with, folder, ["env", "--default-signal=PIPE"])
+    tap.run("all signals are ignored", session_with, folder, ["env", "--ignore-signal"])
+    tap.run("all signals are blocked", session_with, folder, ["env", "--block-signal"])
+    for redirections in ("<&-", ">&-", "<&- >&-", "<&- >&- 2>&-"):
+        tap.run("no client: " + redirections, client_missing, folder, redirections)
+    if ctypes.util.find_library("systemd") is None:
+        tap.skip("LISTEN_FDS=1", "no libsystemd")
+    else:
+        tap.run("LISTEN_FDS=1", listen_fds, folder)
+        tap.run("LISTEN_FDS=1 of another process", listen_fds_of_another, folder)
+    peers(folder, tap)
+    kills(folder, tap)
+
+
+def peers(folder, tap):
+    for transport, more, wanted in (
+            ("TCP", {}, "127.0.0.1"), ("TCP", {"REMOTE_ADDR": "192.0.2.1"}, "127.0.0.1"),
+            ("socketpair", {}, "local"), ("pipes", {"REMOTE_ADDR": "192.0.2.1"}, "192.0.2.1"),
+            ("pipes", {"TCPREMOTEIP": "192.0.2.2"}, "192.0.2.2"), ("pipes", {"REMOTE_ADDR": "2001:db8::1"}, "2001:db8::1"),
+            ("pipes", {"REMOTE_ADDR": "::ffff:192.0.2.3"}, "192.0.2.3"), ("pipes", {"REMOTE_ADDR": "2001:DB8:0::1"}, "2001:db8::1"),
+            ("pipes", {"REMOTE_ADDR": 'x" user="root\n'}, "local"), ("pipes", {"REMOTE_ADDR": "a" * 5000}, "local")):
+        said = ", ".join("%s=%s" % (key, readable(value.encode(), 40)) for key, value in more.items()) or "nothing"
+        tap.run("peer over %s, %s in the environment: %s" % (transport, said, wanted), peer, folder, transport, more, wanted)
+    if not socket.has_dualstack_ipv6():
+        tap.skip("peer over IPv6", "no IPv6 here")
+        return
+    tap.run("peer of an IPv4 connection to an IPv6 socket", peer_v6, folder, "127.0.0.1", "127.0.0.1")
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError as e:
+        tap.skip("peer over IPv6", "no ::1 here: %s" % e)
+    else:
+        tap.run("peer over IPv6", peer_v6, folder, "::1", "::1")
+
+
+def kills(folder, tap):
+    names = ("monitor", "session", "helper")
+    for which, number, how in ((0, signal.SIGTERM, "terminated"), (1, signal.SIGTERM, "terminated"), (0, signal.SIGKILL, None),
+                               (1, signal.SIGKILL, "killed"), (2, signal.SIGKILL, "update-failed"),
+                               (2, signal.SIGTERM, "update-failed")):
+        name = "the %s gets %s after DELE" % (names[which], signal.Signals(number).name)
+        if pt.WRAPPER:
+            tap.skip(name, "under a wrapper the processes have other names")
+        else:
+            tap.run(name, killed, folder, which, number, how)
+
+
+if __name__ == "__main__":
+    pt.in_place(main)

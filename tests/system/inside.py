@@ -1,0 +1,46 @@
+"""Runs the system tests in the booted copy of the machine that run.sh makes; writes /postern/tap."""
+
+import os
+
+import check_clients
+import check_inetd
+import check_install
+import check_load
+import check_login
+import check_processes
+import check_units
+import mail
+from box import Tap, sh
+
+USERS = ("alice", "bob")
+
+
+def make_users():
+    """alice has an mbox in the spool, bob a Maildir; passwords are hashed cheaply."""
+    for user in USERS:
+        sh("userdel %s" % user, check=False)
+        sh("useradd -m %s && echo %s:secret | chpasswd -c SHA256 -s 1000" % (user, user))
+    mail.make_mbox("alice", mail.MADE)
+    mail.make_maildir("bob", mail.MADE + mail.UNFINISHED)
+
+
+def enable(t):
+    sh("systemctl daemon-reload")
+    sh("systemctl enable --now pop3.socket")
+    t.ok(os.path.islink("/etc/systemd/system/sockets.target.wants/pop3.socket"), "pop3.socket is enabled")
+
+
+def main():
+    t = Tap("/postern/tap")
+    sh("userdel postern", check=False)
+    sh("groupdel postern", check=False)
+    check_install.run(t)
+    t.section(lambda tap: make_users())
+    t.section(enable)
+    for checks in (check_login, check_processes, check_clients, check_load, check_inetd, check_units):
+        t.section(checks.run)
+    t.end()
+
+
+if __name__ == "__main__":
+    main()
