@@ -220,8 +220,10 @@ fill_header(struct index_header *h, const struct mbox_list *list, int fd, const 
 		h->digests_hash = XXH3_64bits(list->digests, (size_t)list->count * DIGEST_BYTES);
 		h->suffixes_hash = XXH3_64bits(list->suffixes, list->count * sizeof(*list->suffixes));
 	}
-	if (h->end != h->state.size || hash_tail(fd, h->end, &h->tail_hash) == -1)
+	if (h->end != h->state.size || hash_tail(fd, h->end, &h->tail_hash) == -1) {
+		errno = ESTALE;
 		return -1;
+	}
 	h->hash = XXH3_64bits(h, offsetof(struct index_header, hash));
 	return 0;
 }

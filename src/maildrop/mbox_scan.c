@@ -616,6 +616,17 @@ mbox_scan_begin(struct mbox_scan *s, struct mbox_list *list, uint64_t position)
 	s->first = position == 0;
 }
 
+/* Those before the first message; LF and CRLF. */
+static size_t
+skip_empty_lines(struct mbox_scan *s, const unsigned char *bytes, size_t len)
+{
+	size_t at;
+
+	for (at = 0; at < len && (bytes[at] == '\n' || (bytes[at] == '\r' && !s->after_cr)); at++)
+		s->after_cr = bytes[at] == '\r';
+	return at;
+}
+
 enum mbox_scan_result
 mbox_scan_feed(struct mbox_scan *s, const unsigned char *bytes, size_t len)
 {
@@ -629,10 +640,9 @@ mbox_scan_feed(struct mbox_scan *s, const unsigned char *bytes, size_t len)
 	if (s->in_line) {
 		result = continue_line(s, bytes, len);
 	} else if (!s->begun) {
-		while (at < len && (bytes[at] == '\n' || bytes[at] == '\r'))
-			at++;
+		at = skip_empty_lines(s, bytes, len);
 		if (at < len)
-			result = take_line(s, bytes, at++, len);
+			result = s->after_cr ? MBOX_SCAN_NOT_MBOX : take_line(s, bytes, at++, len);
 	}
 	if (result == MBOX_SCAN_OK)
 		result = scan_lines(s, bytes, at, len);
@@ -661,6 +671,8 @@ mbox_scan_end(struct mbox_scan *s)
 
 	if (s->in_line)
 		result = judge_line(s, s->line_head, s->line_bytes, NULL, 0);
+	else if (s->after_cr)
+		result = MBOX_SCAN_NOT_MBOX;
 	if (result == MBOX_SCAN_OK && s->in_message) {
 		empty = last_empty_line(s);
 		counts = s->counts;

@@ -60,6 +60,7 @@ struct mbox_scan {
 	struct line_counts counts;	/* before it */
 	unsigned char before[3];	/* the bytes before it, the nearest first */
 	bool first, begun, in_message;
+	bool after_cr;			/* in the empty lines before the first message */
 	/* The message at hand. */
 	uint64_t from, offset;
 	struct line_counts at_offset;

@@ -420,7 +420,7 @@ index_kept(const struct mbox *mbox, const struct mbox_lock *lock, const struct m
 	    set_time_back(lock->fd, &st) == 0 && (uint64_t)st.st_size == size &&
 	    mbox_index_write(mbox->folder, kept, lock->fd, &st) == 0)
 		return;
-	if (!equal) /* else the old one still knows the suffixes */
+	if (!equal && kept->digests != NULL) /* else the old one still knows the suffixes of equal messages */
 		mbox_index_remove(mbox->folder);
 }
 

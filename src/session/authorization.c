@@ -63,6 +63,7 @@ login(struct session *s, const char *name, size_t name_len, char *password, size
 	s->name[0] = '\0';
 	if (answer.opened) {
 		s->state = TRANSACTION;
+		s->client.write_deadline = 0;
 		return reply(s, "+OK maildrop locked and ready");
 	}
 	if (answer.refusal == REFUSED_AUTH && answer.again && ++s->failures < LOGIN_FAILURES)
@@ -135,7 +136,8 @@ plain_login(struct session *s, char *text, size_t len)
 	if (memchr(password, '\0', len) != NULL)
 		return reply_bad(s, "-ERR syntax error");
 	/* A name that can be no account costs and answers what a wrong password does: the helper sees to it. */
-	if (authzid_len > 0 && (authzid_len != name_len || memcmp(text, name, name_len) != 0))
+	if (name_len > NAME_OCTETS ||
+	    (authzid_len > 0 && (authzid_len != name_len || memcmp(text, name, name_len) != 0)))
 		name_len = 0;
 	return login(s, name, name_len, password, len, MECHANISM_PLAIN);
 }

@@ -92,6 +92,12 @@ client_fill(struct client *c, int64_t deadline)
 	return 1;
 }
 
+static int64_t
+write_deadline(const struct client *c)
+{
+	return c->write_deadline != 0 ? c->write_deadline : client_clock() + (int64_t)c->write_timeout * 1000;
+}
+
 /* One piece, never waiting longer than write_timeout without progress; a pipe or a file is written as it takes it. */
 static ssize_t
 send_some(struct client *c, const char *p, size_t len)
@@ -103,7 +109,7 @@ send_some(struct client *c, const char *p, size_t len)
 	n = send(c->out, p, len, MSG_NOSIGNAL | MSG_DONTWAIT);
 	if (n != -1 || errno != EAGAIN)
 		return n;
-	switch (wait_for(c->out, POLLOUT, client_clock() + (int64_t)c->write_timeout * 1000)) {
+	switch (wait_for(c->out, POLLOUT, write_deadline(c))) {
 	case 0:
 		errno = ETIMEDOUT;
 		return -1;

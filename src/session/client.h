@@ -20,6 +20,7 @@ struct client {
 	bool out_is_socket;
 	enum session_end gone;		/* why nothing more can be sent or read; 0 while it can */
 	unsigned long write_timeout;	/* seconds without progress */
+	int64_t write_deadline;		/* client_clock(); 0: none but write_timeout */
 	size_t in_start, in_end;	/* octets not read yet: in_buffer[in_start..in_end) */
 	size_t out_len;
 };

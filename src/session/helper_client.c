@@ -108,6 +108,7 @@ take_maildrop(struct session *s)
 		return -1;
 	s->kind = (enum maildrop_kind)kind;
 	s->last_at_login = s->last;
+	s->tally->left = s->count;
 	s->mbox = -1;
 	if (msg.nfds != (s->count == 0 ? 0 : kind == KIND_MBOX ? 2 : 1))
 		return -1;

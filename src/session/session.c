@@ -46,6 +46,7 @@ session_run(struct session *s)
 	s->state = AUTHORIZATION;
 	s->mbox = -1;
 	s->login_deadline = client_clock() + (int64_t)s->settings->login_timeout * 1000;
+	s->client.write_deadline = s->login_deadline;
 	reply(s, "+OK POP3 server ready");
 	while (next_command(s) == NEXT_COMMAND && !s->client.gone)
 		continue;
@@ -55,6 +56,6 @@ session_run(struct session *s)
 	if (s->tally->end != END_KILLED)
 		return;
 	s->tally->end = s->client.gone;
-	if (s->client.gone == END_IDLE && s->state == AUTHORIZATION)
+	if ((s->client.gone == END_IDLE || s->client.gone == END_STALLED) && s->state == AUTHORIZATION)
 		s->tally->end = END_LOGIN_TIMEOUT;
 }

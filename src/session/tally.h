@@ -31,7 +31,7 @@ struct tally {
 	volatile uint64_t retrieved;	/* messages that RETR sent whole */
 	volatile uint64_t octets;	/* in them */
 	volatile uint64_t deleted;	/* messages removed in UPDATE */
-	volatile uint64_t left;		/* messages in the maildrop after that */
+	volatile uint64_t left;		/* messages in the maildrop at login, and after UPDATE */
 };
 
 #endif

@@ -170,8 +170,10 @@ cmd_rset(struct session *s, const struct pop_args *args)
 		if (is_marked(s->deleted, n))
 			s->live_octets += s->records[n - 1].octets;
 	s->live = s->count;
-	if (s->count > 0)
+	if (s->count > 0) {
 		memset(s->deleted, 0, s->bitmap_bytes);
+		memset(s->read, 0, s->bitmap_bytes); /* a Maildir's LAST is made of its read marks */
+	}
 	s->last = s->last_at_login;
 	return reply(s, "+OK");
 }
