@@ -102,7 +102,7 @@ assign(const struct key *key, struct settings *settings, const char *value)
 	case PATH:
 		if (value[0] != '/')
 			return "not an absolute path";
-		/* FALLTHROUGH */
+		__attribute__((fallthrough));
 	case TEXT:
 		break;
 	}

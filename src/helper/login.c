@@ -14,31 +14,30 @@ static struct wire_msg msg;
 static const char *const method_words[] = { [AUTH_PAM] = "pam", [AUTH_USERS] = "users", [AUTH_SHADOW] = "shadow" };
 
 static int
-get_text(char *out, size_t size)
+get_text(struct wire_msg *m, char *out, size_t size)
 {
 	const char *text;
 	size_t len;
 
-	if (wire_get_text(&msg, &text, &len) == -1 || len >= size || memchr(text, '\0', len) != NULL)
+	if (wire_get_text(m, &text, &len) == -1 || len >= size || memchr(text, '\0', len) != NULL)
 		return -1;
 	memcpy(out, text, len);
 	out[len] = '\0';
 	return 0;
 }
 
-/* The one message root understands.  0, or -1 when it is anything else. */
-static int
-take_login(struct attempt *attempt)
+int
+login_parse(struct wire_msg *m, struct attempt *attempt)
 {
 	uint8_t mechanism;
 	int result = -1;
 
-	if (msg.type == WIRE_LOGIN && msg.nfds == 0 && get_text(attempt->name, sizeof(attempt->name)) == 0 &&
-	    get_text(attempt->password, sizeof(attempt->password)) == 0 && wire_get_u8(&msg, &mechanism) == 0 &&
-	    wire_get_end(&msg) == 0 && (mechanism == MECHANISM_PASS || mechanism == MECHANISM_PLAIN))
+	if (m->type == WIRE_LOGIN && m->nfds == 0 && get_text(m, attempt->name, sizeof(attempt->name)) == 0 &&
+	    get_text(m, attempt->password, sizeof(attempt->password)) == 0 && wire_get_u8(m, &mechanism) == 0 &&
+	    wire_get_end(m) == 0 && (mechanism == MECHANISM_PASS || mechanism == MECHANISM_PLAIN))
 		result = 0;
-	wire_close_fds(&msg);
-	explicit_bzero(msg.data, sizeof(msg.data));
+	wire_close_fds(m);
+	explicit_bzero(m->data, sizeof(m->data));
 	return result;
 }
 
@@ -106,7 +105,7 @@ login(const struct start *start, const struct settings *settings, struct account
 	attempt = (struct attempt){ .settings = settings, .personal = start->personal, .peer = start->peer };
 	for (tries = 1; wire_recv(SESSION_SOCKET, &msg) == 1; tries++) {
 		clock_gettime(CLOCK_MONOTONIC, &started);
-		if (take_login(&attempt) == -1) {
+		if (login_parse(&msg, &attempt) == -1) {
 			log_note(LOG_ERR, "session-broken message=%d", msg.type);
 			_exit(1);
 		}

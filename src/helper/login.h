@@ -12,4 +12,7 @@
  */
 void login(const struct start *start, const struct settings *settings, struct account *account, struct location *location);
 
+/* The one message root understands; its octets are wiped.  0, or -1 when it is anything else. */
+int login_parse(struct wire_msg *m, struct attempt *attempt);
+
 #endif

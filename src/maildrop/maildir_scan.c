@@ -187,13 +187,14 @@ static int
 read_folder(struct maildir *m, struct listing *l, enum place place)
 {
 	struct folder *f = &m->folders[place];
-	struct entry *e = listing_entries(l), *end = e + l->count;
+	struct entry *e = listing_entries(l);
+	uint32_t i;
 	int fd, result;
 
 	f->listed = f->proven = f->partial = false;
-	for (; e < end; e++)
-		if (e->place == place)
-			e->listed = false;
+	for (i = 0; i < l->count; i++)
+		if (e[i].place == place)
+			e[i].listed = false;
 	if ((fd = openat(f->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)) == -1)
 		return -1;
 	result = read_names(f, l, place, fd);
@@ -335,6 +336,9 @@ run_end(const struct listing *l, uint32_t i)
 
 /* Which entries are messages */
 
+/* How many entries one message has at most: each reading may have found another name. */
+#define NEAR (2 * (TRIES + 1))
+
 /*
  * Copies what is known of the same file under the same base name.  Flags come and go, so the names need not be equal, but
  * the base name is unique: others than the nearest few need no look.
@@ -342,9 +346,9 @@ run_end(const struct listing *l, uint32_t i)
 static void
 recall(struct entry *run, uint32_t count, uint32_t i)
 {
-	uint32_t j = i < 4 ? 0 : i - 4;
+	uint32_t j = i < NEAR ? 0 : i - NEAR;
 
-	for (; j < count && j < i + 4; j++) {
+	for (; j < count && j < i + NEAR; j++) {
 		if (run[j].listed || !run[j].known || run[j].inode != run[i].inode)
 			continue;
 		run[i].bytes = run[j].bytes;
@@ -376,8 +380,11 @@ look_at_pair(struct maildir *m, const struct listing *l, const struct entry *a, 
 	return b->place == PLACE_CUR ? FIRST_GOES : SECOND_GOES;
 }
 
-/* In a Maildir that does not keep still, the last reading may have missed what an earlier one, or the index, saw. */
-static void
+/*
+ * In a Maildir that does not keep still, the last reading may have missed what an earlier one, or the index, saw.  True if
+ * it is under none of these names: removed, or moved on.
+ */
+static bool
 look_again(const struct maildir *m, const struct listing *l, struct entry *run, uint32_t count)
 {
 	struct stat st;
@@ -385,12 +392,13 @@ look_again(const struct maildir *m, const struct listing *l, struct entry *run, 
 
 	for (i = 0; i < count; i++)
 		if (run[i].listed)
-			return;
+			return false;
 	for (i = 0; i < count && !run[0].listed; i++)
 		if (fstatat(m->folders[run[i].place].fd, entry_text(l, &run[i]), &st, AT_SYMLINK_NOFOLLOW) == 0) {
 			run[0] = run[i];
 			run[0].listed = true;
 		}
+	return !run[0].listed;
 }
 
 /* Moves the messages among count entries of one base name to out.  Returns how many they are. */
@@ -415,21 +423,23 @@ keep_run(struct maildir *m, const struct listing *l, struct entry *run, uint32_t
 	return kept;
 }
 
-/* From all that was ever seen to what is there now. */
-static void
+/* From all that was ever seen to what is there now.  True if something may have been missed. */
+static bool
 keep_listed(struct maildir *m, struct listing *l, bool moving)
 {
 	struct entry *e = listing_entries(l);
 	uint32_t i, end, kept = 0;
+	bool missed = false;
 
 	for (i = 0; i < l->count; i = end) {
 		end = run_end(l, i);
 		if (moving)
-			look_again(m, l, e + i, end - i);
+			missed |= look_again(m, l, e + i, end - i);
 		kept += keep_run(m, l, e + i, end - i, e + kept);
 	}
 	set_count(l, kept);
 	l->ordered = kept;
+	return missed;
 }
 
 /* Sizes */
@@ -579,24 +589,24 @@ maildir_scan(struct maildir *m, struct listing *l)
 {
 	enum stillness stillness;
 	enum md_result result;
-	bool vanished = true;
+	bool missed = true, vanished = false;
 	int tries;
 
 	maildir_index_load(m, l);
 	if (put_in_order(l) == -1)
 		return maildir_failed(m, "sort", PLACE_GONE, "");
-	for (tries = 0; vanished && tries < TRIES; tries++) {
+	for (tries = 0; (missed || vanished) && tries < TRIES; tries++) {
 		if (tries > 0)
 			m->folders[PLACE_NEW].listed = m->folders[PLACE_CUR].listed = false;
 		if ((stillness = list_folders(m, l, false)) == FAILED)
 			return MD_TEMPORARY;
 		if (put_in_order(l) == -1)
 			return maildir_failed(m, "sort", PLACE_GONE, "");
-		keep_listed(m, l, stillness == MOVING);
+		missed = keep_listed(m, l, stillness == MOVING);
 		if ((result = count_entries(m, l, &vanished)) != MD_OK)
 			return result;
 	}
-	if (vanished)
+	if (missed || vanished)
 		m->folders[PLACE_NEW].listed = m->folders[PLACE_CUR].listed = false;
 	keep_known(l);
 	return MD_OK;

@@ -71,7 +71,7 @@ parse_arguments(enum arguments shape, char *rest, size_t len, struct pop_args *a
 	case ARG_OPT_MSG:
 		if (rest == NULL)
 			return 0;
-		/* FALLTHROUGH */
+		__attribute__((fallthrough));
 	case ARG_MSG:
 		return rest != NULL ? number_parse(rest, len, &args->number) : -1;
 	case ARG_MSG_LINES:

@@ -1,0 +1,14 @@
+/*
+ * In front of every file of fuzz_maildrop.  A fuzzer cannot guess checksums, so here they are all 0, and what stands behind them in
+ * the index and the journal is reached.  Nothing is waited for, and the process has to live on, so it must not lock itself up.
+ */
+#undef SANDBOX
+
+#define XXH_INLINE_ALL
+#define XXH_STATIC_LINKING_ONLY
+#include <time.h>
+#include <xxhash.h>
+
+#undef XXH3_64bits
+#define XXH3_64bits(bytes, len) ((void)(bytes), (void)(len), (XXH64_hash_t)0)
+#define clock_nanosleep(clock, flags, time, left) ((void)(time), 0)

@@ -1,0 +1,90 @@
+#!/usr/bin/env python3
+"""Writes the seeds of tests/fuzz/corpus: one input of each kind that matters, by hand.
+
+Usage: seeds.py CORPUS-FOLDER
+"""
+import os
+import struct
+import sys
+
+MBOX = (b"From alice@example.org Mon Nov 23 10:00:00 2026\nReceived: x\nSubject: one\nStatus: RO\n\nline\n.dot\n\n"
+        b"From bob@example.org Tue Nov 24 10:00:00 2026\r\nSubject: two\r\n\r\nFrom inside\r\n\r\n"
+        b"From carol Wed, 25 Nov 2026 10:00:00 +0100\n\nno end")
+INTERNAL = (b"From MAILER-DAEMON Mon Nov 23 10:00:00 2026\nDate: x\nFrom: Mail System Internal Data <M@x>\n"
+            b"Subject: DON'T DELETE THIS MESSAGE -- FOLDER INTERNAL DATA\nX-IMAP: 1 2\nStatus: RO\n\ntext\n\n" + MBOX)
+
+
+def text(octets):
+    return struct.pack("=I", len(octets)) + octets
+
+
+def message(kind, fields=b""):
+    return bytes([kind]) + fields
+
+
+def piece(octets):
+    return bytes([len(octets)]) + octets
+
+
+def part(octets):
+    return bytes([len(octets) >> 8, len(octets) & 255]) + octets
+
+
+def login(name, password):
+    return message(1, text(name) + text(password) + b"\1")
+
+
+def opened(kind, count, last):
+    state = struct.pack("=5Q", 0, 0, 0, 0, 0) if kind == 1 else b""
+    return message(65, bytes([kind]) + struct.pack("=II", count, last) + state)
+
+
+COMMANDS = b"\r\n".join([
+    b"CAPA", b"NOOP", b"STAT", b"LIST", b"LIST 1", b"UIDL", b"UIDL 2", b"RETR 1", b"TOP 2 1", b"TOP 1 0", b"LAST", b"DELE 1",
+    b"DELE 1", b"RSET", b"RETR 2", b"DELE 2", b"retr 99999999999999999999", b"USER x", b"QUIT", b""])
+
+SEEDS = {
+    "login": [login(b"alice", b"secret"), login(b"", b""), login(b"a" * 248, b"p" * 511), b"\2", b"\1\xff\xff\xff\xff"],
+    "maildrop": [
+        bytes([0]) + part(MBOX) + part(b"") + part(b"") + part(b"") + piece(message(4)) + piece(message(3)) +
+        piece(message(5, struct.pack("=I", 1) + text(b"\1"))) + piece(message(6, struct.pack("=I", 1) + text(b"\2"))) +
+        piece(message(7, struct.pack("=I", 2))),
+        bytes([0]) + part(INTERNAL) + part(b"") + part(b"postern journal\0" + bytes(200)) + part(bytes(72)) +
+        piece(message(4)) + piece(message(7, struct.pack("=I", 0))),
+        bytes([1]) + part(b"") + piece(message(2, struct.pack("=I", 1))) + piece(message(4)) +
+        piece(message(5, struct.pack("=I", 1) + text(b"\1"))) + piece(message(6, struct.pack("=I", 1) + text(b"\2"))) +
+        piece(message(7, struct.pack("=I", 2))),
+        bytes([0]) + part(b"not an mbox\n"),
+    ],
+    "mbox_scan": [bytes([n]) + box for n in (0, 7, 255) for box in (MBOX, INTERNAL, MBOX.replace(b"\n", b"\r\n"), b"\n\n", b"x")],
+    "session": [
+        bytes([0]) + b"USER alice\r\nQUIT\r\n",
+        bytes([1, 0]) + piece(message(64, b"\1\1")) + b"USER alice\r\nPASS x y \r\nAUTH PLAIN =\r\nAUTH PLAIN\r\n*\r\nQUIT\r\n",
+        bytes([3, 3]) + piece(opened(1, 2, 1)) + bytes([4]) + piece(message(69)) + bytes([0]) +
+        piece(message(70, b"\1" + struct.pack("=II", 1, 1))) + b"AUTH PLAIN AGFsaWNlAHNlY3JldA==\r\n" + COMMANDS,
+        bytes([5, 1]) + piece(opened(2, 2, 0)) + bytes([4]) + piece(message(69)) + bytes([2]) +
+        piece(message(66, struct.pack("=I", 1))) + bytes([0]) + piece(message(67)) + bytes([0]) + piece(message(68)) +
+        b"USER a\r\nPASS b\r\n" + COMMANDS,
+        bytes([0]) + b"NO\0OP\r\nA\rB\r\n" + b"x" * 300 + b"\r\nAUTH\r\nCAPA",
+    ],
+    "settings": [
+        b"# comment\nmail-location = mbox:/var/mail/%u maildir:~/Maildir\nauthentication = users\nminimum-uid=500\n",
+        b"[x]\ny = z\n", b"idle-timeout = 99999999999999\n", b"  continued\n", b"pam-service\n", b"x" * 300],
+    "stuffing": [b"\0\0" + t for t in (b".", b"a\n.b\r\n..\n", b"H: x\r\n\r\n1\n2\n3", b"\r\r\n.", b"")],
+    "users": [
+        b"# users\nbob:*:1:1::/::\nalice:{SHA512-CRYPT}$6$x$yyyyyyyyyy:::Alice:/home/a:/bin/sh:userdb_mail=mbox:~/m/%u x=y\n",
+        b"alice:{PLAIN}x:65534:65534::/h::mail=maildir:/x\n", b"alice\n", b"alice:a:4294967296:x:::\n", b":::::::\n"],
+}
+
+
+def main():
+    for target, inputs in SEEDS.items():
+        folder = os.path.join(sys.argv[1], target)
+        os.makedirs(folder, exist_ok=True)
+        for n, octets in enumerate(inputs):
+            with open(os.path.join(folder, f"seed-{n}"), "wb") as f:
+                f.write(octets)
+
+
+if __name__ == "__main__":
+    main()
