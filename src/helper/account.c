@@ -93,6 +93,8 @@ parse_location(const struct account *account, const char *word, size_t len, stru
 	location->in_home = word[0] == '~';
 	location->path[0] = '\0';
 	if (location->in_home) {
+		if (account->home[0] != '/')
+			return -1;
 		strcpy(location->path, account->home);
 		word++;
 		len--;

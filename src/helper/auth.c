@@ -89,14 +89,16 @@ read_in_time(int fd, void *buf, size_t len, time_t deadline)
 	struct timespec now;
 	size_t have = 0;
 	ssize_t n;
+	int ready;
 
 	while (have < len) {
 		clock_gettime(CLOCK_MONOTONIC, &now);
 		if (now.tv_sec >= deadline)
 			return false;
-		if (poll(&p, 1, (int)(deadline - now.tv_sec) * 1000) == -1 && errno != EINTR)
+		ready = poll(&p, 1, (int)(deadline - now.tv_sec) * 1000);
+		if (ready == -1 && errno != EINTR)
 			return false;
-		if (p.revents == 0)
+		if (ready != 1)
 			continue;
 		n = read(fd, (char *)buf + have, len - have);
 		if (n == 0 || (n == -1 && errno != EINTR))

@@ -31,12 +31,8 @@
 /* The shortest limit anywhere is Dovecot's: 120 s. */
 #define REFRESH_MILLISECONDS 60000
 
-/* Our lock: a file of another device or inode is not ours. */
-static struct {
-	bool held;
-	dev_t dev;
-	ino_t ino;
-} ours;
+/* Our lock, open for as long as we hold it, so that no other file gets its inode number.  -1: none. */
+static int ours = -1;
 
 static int
 lock_path(char path[PATH_BYTES], const char *mailbox)
@@ -182,12 +178,7 @@ link_lock(int fd, const char *temporary, const char *path)
 		return DOTLOCK_FAILED;
 	if (fstat(fd, &st) == -1)
 		return DOTLOCK_FAILED;
-	if (st.st_nlink != 2)
-		return DOTLOCK_HELD;
-	ours.held = true;
-	ours.dev = st.st_dev;
-	ours.ino = st.st_ino;
-	return DOTLOCK_OK;
+	return st.st_nlink == 2 ? DOTLOCK_OK : DOTLOCK_HELD;
 }
 
 /* The temporary file tells the file system's time, too. */
@@ -213,6 +204,7 @@ dotlock_try(const char *mailbox)
 
 	if (lock_path(path, mailbox) == -1 || unique_path(temporary, mailbox, "") == -1)
 		return DOTLOCK_FAILED;
+	dotlock_remove(mailbox);
 	fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (fd == -1) { /* we can't make locks here, but somebody else may hold one */
 		saved = errno;
@@ -223,18 +215,30 @@ dotlock_try(const char *mailbox)
 	result = lock_with(fd, temporary, path, mailbox);
 	saved = errno;
 	unlink(temporary);
-	close(fd);
+	if (result == DOTLOCK_OK)
+		ours = fd;
+	else
+		close(fd);
 	errno = saved;
 	return result;
+}
+
+void
+dotlock_clean(const char *mailbox)
+{
+	char path[PATH_BYTES];
+
+	if (lock_path(path, mailbox) == 0)
+		judge_lock(path, mailbox, time(NULL));
 }
 
 /* Whether the lock at path is ours. */
 static bool
 is_ours(const char *path)
 {
-	struct stat st;
+	struct stat there, st;
 
-	return ours.held && lstat(path, &st) == 0 && st.st_dev == ours.dev && st.st_ino == ours.ino;
+	return ours != -1 && fstat(ours, &st) == 0 && lstat(path, &there) == 0 && same_file(&st, &there);
 }
 
 int
@@ -258,7 +262,9 @@ dotlock_remove(const char *mailbox)
 
 	if (lock_path(path, mailbox) == 0 && is_ours(path))
 		unlink(path);
-	ours.held = false;
+	if (ours != -1)
+		close(ours);
+	ours = -1;
 }
 
 /* --- the lock keeper --- */
@@ -289,7 +295,7 @@ dotlock_keep(int sock, const char *mailbox)
 	int r;
 
 	for (;;) {
-		r = poll(&ready, 1, ours.held ? REFRESH_MILLISECONDS : -1);
+		r = poll(&ready, 1, ours != -1 ? REFRESH_MILLISECONDS : -1);
 		if (r == -1 && errno != EINTR)
 			break;
 		if (r == 0)

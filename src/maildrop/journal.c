@@ -554,13 +554,11 @@ enum verdict {
 
 /* Each number of a header whose hash is right, as a forger would have it. */
 static bool
-header_is_sound(const struct header *h, uint64_t file_size)
+header_is_sound(const struct header *h)
 {
-	uint64_t ranges = h->count * sizeof(struct journal_range);
-
 	return h->count >= 1 && h->count <= (uint64_t)MESSAGES_MAX + 1 && h->first <= h->new_size &&
 	    h->new_size < h->size && h->size <= INT64_MAX && h->block >= 1 && h->block <= JOURNAL_BLOCK_MAX &&
-	    (h->slots == 1 || h->slots == 2) && file_size >= RANGES_AT + ranges;
+	    (h->slots == 1 || h->slots == 2);
 }
 
 static bool
@@ -595,9 +593,11 @@ load(struct journal *j)
 	if (memcmp(j->h.magic, MAGIC, sizeof(j->h.magic)) != 0 ||
 	    j->h.hash != XXH3_64bits(&j->h, offsetof(struct header, hash)))
 		return VERDICT_NOTHING_DONE;
-	if (!header_is_sound(&j->h, (uint64_t)st.st_size))
+	if (!header_is_sound(&j->h))
 		return VERDICT_STRANGE;
 	bytes = j->h.count * sizeof(*j->ranges);
+	if ((uint64_t)st.st_size < RANGES_AT + bytes)
+		return VERDICT_NOTHING_DONE;
 	if ((j->ranges = malloc(bytes)) == NULL || get(j->fd, j->ranges, bytes, RANGES_AT) == -1)
 		return VERDICT_FAILED;
 	if (j->h.ranges_hash != XXH3_64bits(j->ranges, bytes))

@@ -86,20 +86,11 @@ open_maildir(struct maildir *m, const char *path)
 static int
 keep_names(struct maildir *m, const struct listing *l)
 {
-	const struct entry *e = (const struct entry *)(const void *)l->entries.base;
-	struct name name[2] = { 0 };
-	uint32_t i;
+	const struct entry *e = (const struct entry *)(const void *)l->entries.base, *end = e + l->count;
 
-	for (i = 0; i < l->count; i++) {
-		struct name *to = &name[i % 2];
-
-		to->len = e[i].len;
-		memcpy(to->text, entry_text(l, &e[i]), to->len + 1);
-		to->place = e[i].place;
-		to->stamp = e[i].stamp;
-		if (names_add(&m->names, to, &name[(i + 1) % 2]) == -1)
+	for (; e < end; e++)
+		if (names_add(&m->names, entry_text(l, e), e->len, e->place, e->stamp) == -1)
 			return -1;
-	}
 	pile_trim(&m->names.stream);
 	pile_trim(&m->names.blocks);
 	return 0;

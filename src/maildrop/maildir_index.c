@@ -29,7 +29,7 @@
 #define INDEX_NEW INDEX_FILE ".new"
 
 /* Read as a number, it tells the byte order as well as the version. */
-#define INDEX_VERSION UINT64_C(0x31786469706f7031)
+#define INDEX_VERSION UINT64_C(0x32786469706f7031)
 
 #define FOLDER_AGE_SEC 2
 
@@ -45,7 +45,7 @@ struct header {
 };
 
 /* The least and the most that a message takes in either part. */
-#define NAME_LEAST 5
+#define NAME_LEAST 2
 #define NAME_MOST (3 + NAME_MAX + VARINT_OCTETS)
 #define SIZES_LEAST (4 + 2)
 #define SIZES_MOST (4 + 2 * VARINT_OCTETS)

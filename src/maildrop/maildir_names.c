@@ -4,8 +4,13 @@
 
 #include "common/number.h"
 
-/* The first octet of a name in the stream. */
-#define SHARED_START_MAX 63
+/*
+ * A name in the stream: one octet, the places that it has in common with the name before; unless it is SHAPED, two octets,
+ * the octets shared at the end and the length of the middle; the middle; what its drift (the stamp less the delivery time)
+ * is more than that of the name before, as a zigzag varint.  SHAPED: as long as the name before, and the same shared end.
+ */
+#define SHARED_START_MAX 0x1f
+#define SHAPED 0x20
 #define PLACE_SHIFT 6
 
 #define ENTRY_BYTES (3 + NAME_MAX + VARINT_OCTETS)
@@ -36,24 +41,24 @@ varint_get(const unsigned char *p, const unsigned char *end, uint64_t *value)
 }
 
 static size_t
-shared_start(const struct name *a, const struct name *b)
+shared_start(const struct name *a, const char *b, size_t len)
 {
-	size_t n = 0, most = a->len < b->len ? a->len : b->len;
+	size_t n = 0, most = a->len < len ? a->len : len;
 
 	if (most > SHARED_START_MAX)
 		most = SHARED_START_MAX;
-	while (n < most && a->text[n] == b->text[n])
+	while (n < most && a->text[n] == b[n])
 		n++;
 	return n;
 }
 
 /* What is shared at the start is not shared at the end again. */
 static size_t
-shared_end(const struct name *a, const struct name *b, size_t start)
+shared_end(const struct name *a, const char *b, size_t len, size_t start)
 {
-	size_t n = 0, most = (a->len < b->len ? a->len : b->len) - start;
+	size_t n = 0, most = (a->len < len ? a->len : len) - start;
 
-	while (n < most && a->text[a->len - 1 - n] == b->text[b->len - 1 - n])
+	while (n < most && a->text[a->len - 1 - n] == b[len - 1 - n])
 		n++;
 	return n;
 }
@@ -83,30 +88,75 @@ add_block(struct names *names, size_t start)
 	return 0;
 }
 
-int
-names_add(struct names *names, const struct name *name, const struct name *previous)
+/* Puts the octets before the middle to p and sets where the middle starts and what the end is.  Returns the octets. */
+static size_t
+put_shape(struct names *names, const char *text, size_t len, enum place place, size_t *start, unsigned char *p)
 {
-	size_t start = 0, end = 0, middle;
+	size_t end;
+
+	*start = shared_start(&names->last, text, len);
+	end = shared_end(&names->last, text, len, *start);
+	p[0] = (unsigned char)(*start | (size_t)place << PLACE_SHIFT);
+	if (len == names->last.len && end >= names->last_end) {
+		p[0] |= SHAPED;
+		return 1;
+	}
+	names->last_end = end;
+	p[1] = (unsigned char)end;
+	p[2] = (unsigned char)(len - *start - end);
+	return 3;
+}
+
+static int
+start_block(struct names *names)
+{
+	names->last.len = names->last_end = 0;
+	names->last_drift = 0;
+	return add_block(names, names->stream.used);
+}
+
+int
+names_add(struct names *names, const char *text, size_t len, enum place place, uint64_t stamp)
+{
+	uint64_t drift = stamp - name_time(text, len);
+	size_t start, middle;
 	unsigned char *p;
 
-	if (pile_reserve(&names->stream, ENTRY_BYTES) == -1)
+	if (pile_reserve(&names->stream, ENTRY_BYTES) == -1 ||
+	    (names->count % NAMES_PER_BLOCK == 0 && start_block(names) == -1))
 		return -1;
-	if (names->count % NAMES_PER_BLOCK != 0) {
-		start = shared_start(name, previous);
-		end = shared_end(name, previous, start);
-	} else if (add_block(names, names->stream.used) == -1) {
-		return -1;
-	}
 	p = names->stream.base + names->stream.used;
-	middle = name->len - start - end;
-	p[0] = (unsigned char)(start | (size_t)name->place << PLACE_SHIFT);
-	p[1] = (unsigned char)end;
-	p[2] = (unsigned char)middle;
-	memcpy(p + 3, name->text + start, middle);
-	middle += varint_put(p + 3 + middle, zigzag(name->stamp - name_time(name->text, name->len)));
-	names->stream.used += 3 + middle;
+	p += put_shape(names, text, len, place, &start, p);
+	middle = len - start - names->last_end;
+	memcpy(p, text + start, middle);
+	p += middle;
+	p += varint_put(p, zigzag(drift - names->last_drift));
+	names->stream.used = (size_t)(p - names->stream.base);
+	memcpy(names->last.text, text, len);
+	names->last.len = len;
+	names->last_drift = drift;
 	names->count++;
 	return 0;
+}
+
+/* Where the middle starts and how long it is, from the octets at *p, which moves on.  False if they do not fit. */
+static bool
+get_shape(struct name_cursor *c, const unsigned char **p, const unsigned char *stream_end, size_t *start, size_t *middle)
+{
+	const unsigned char *at = *p;
+	bool shaped;
+
+	if (stream_end - at < 3)
+		return false;
+	*start = at[0] & SHARED_START_MAX;
+	shaped = (at[0] & SHAPED) != 0;
+	if (!shaped)
+		c->end = at[1];
+	if (*start + c->end > c->name.len)
+		return false;
+	*middle = shaped ? c->name.len - *start - c->end : at[2];
+	*p += shaped ? 1 : 3;
+	return *start + *middle + c->end <= NAME_MAX && *middle <= (size_t)(stream_end - *p);
 }
 
 /* Decodes the name at cursor->pos over the one before it.  False if the stream ends in it, or it does not fit. */
@@ -114,28 +164,25 @@ static bool
 decode(const struct names *names, struct name_cursor *c)
 {
 	const unsigned char *p = names->stream.base + c->pos, *stream_end = names->stream.base + names->stream.used;
-	size_t start, end, middle, used;
+	size_t start, middle, used;
 	struct name *n = &c->name;
-	uint64_t difference;
+	uint64_t more;
 
-	if (stream_end - p < 3)
+	if (c->next % NAMES_PER_BLOCK == 0) {
+		n->len = c->end = 0;
+		c->drift = 0;
+	}
+	n->place = (enum place)(p < stream_end ? *p >> PLACE_SHIFT : PLACE_GONE);
+	if (!get_shape(c, &p, stream_end, &start, &middle))
 		return false;
-	if (c->next % NAMES_PER_BLOCK == 0)
-		n->len = 0;
-	start = p[0] & SHARED_START_MAX;
-	end = p[1];
-	middle = p[2];
-	if (start + end > n->len || start + middle + end > NAME_MAX || (size_t)(stream_end - p) < 3 + middle)
-		return false;
-	memmove(n->text + start + middle, n->text + n->len - end, end);
-	memcpy(n->text + start, p + 3, middle);
-	n->len = start + middle + end;
+	memmove(n->text + start + middle, n->text + n->len - c->end, c->end);
+	memcpy(n->text + start, p, middle);
+	n->len = start + middle + c->end;
 	n->text[n->len] = '\0';
-	n->place = (enum place)(p[0] >> PLACE_SHIFT);
-	if ((used = varint_get(p + 3 + middle, stream_end, &difference)) == 0)
+	if ((used = varint_get(p + middle, stream_end, &more)) == 0)
 		return false;
-	n->stamp = unzigzag(difference);	/* name_next() and names_get() add the delivery time */
-	c->pos += 3 + middle + used;
+	c->drift += unzigzag(more);
+	c->pos = (size_t)(p + middle + used - names->stream.base);
 	c->next++;
 	return true;
 }
@@ -145,7 +192,7 @@ name_next(const struct names *names, struct name_cursor *c)
 {
 	if (c->next >= names->count || !decode(names, c))
 		return false;
-	c->name.stamp += name_time(c->name.text, c->name.len);
+	c->name.stamp = c->drift + name_time(c->name.text, c->name.len);
 	return true;
 }
 
@@ -158,10 +205,9 @@ names_get(const struct names *names, uint32_t n, struct name *name)
 	memcpy(&at, names->blocks.base + n / NAMES_PER_BLOCK * sizeof(at), sizeof(at));
 	c.pos = at;
 	c.next = n / NAMES_PER_BLOCK * NAMES_PER_BLOCK;
-	c.name.len = 0;
 	while (c.next <= n && decode(names, &c))
 		;
-	c.name.stamp += name_time(c.name.text, c.name.len);
+	c.name.stamp = c.drift + name_time(c.name.text, c.name.len);
 	*name = c.name;
 }
 

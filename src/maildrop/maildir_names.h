@@ -1,6 +1,6 @@
 /*
  * The file names of a Maildir session, packed: a name shares its start (delivery time) and its end (host, flags) with the
- * one before, so that only the middle is kept.  That takes 15 to 25 bytes a message where the names take 50, and is also
+ * one before, so that only the middle is kept.  That takes 15 to 27 bytes a message where the names take 50, and is also
  * the form in which the index file has them.  Runs as the authenticated user; pure code.
  */
 #ifndef MAILDROP_MAILDIR_NAMES_H
@@ -32,10 +32,12 @@ struct name {
 };
 
 struct names {
-	struct pile stream;	/* per name: 6 bits shared start and 2 bits place, shared end, length of the middle, the
-				 * middle, the stamp less the delivery time as a zigzag varint */
+	struct pile stream;	/* the form of a name: maildir_names.c */
 	struct pile blocks;	/* uint32_t: where in the stream names 0, NAMES_PER_BLOCK ... start; those share nothing */
 	uint32_t count;
+	struct name last;	/* names_add(): the name before, the end that it shared, its stamp less its delivery time */
+	size_t last_end;
+	uint64_t last_drift;
 };
 
 #define NAMES_PER_BLOCK 32
@@ -44,11 +46,12 @@ struct names {
 struct name_cursor {
 	struct name name;	/* the name that name_next() found */
 	uint32_t next;		/* its number + 1 */
-	size_t pos;
+	size_t pos, end;
+	uint64_t drift;
 };
 
-/* Adds a name.  previous: what was added before it, unused for the first.  0, or -1 with errno. */
-int names_add(struct names *names, const struct name *name, const struct name *previous);
+/* Adds a name.  0, or -1 with errno. */
+int names_add(struct names *names, const char *text, size_t len, enum place place, uint64_t stamp);
 
 /*
  * Whether the stream (from a file that anybody may have made) holds exactly count names, each one possible in a folder of

@@ -729,18 +729,11 @@ repack(const struct maildir *m, const struct listing *l, const struct found *fou
 {
 	const struct entry *e = (const struct entry *)(const void *)l->entries.base;
 	struct name_cursor old = { 0 };
-	struct name name[2] = { 0 };
-	uint32_t i;
+	const struct entry *now;
 
-	for (i = 0; name_next(&m->names, &old); i++) {
-		const struct entry *now = &e[found[i].entry];
-		struct name *to = &name[i % 2];
-
-		to->len = now->len;
-		memcpy(to->text, entry_text(l, now), (size_t)now->len + 1);
-		to->place = found[i].place;
-		to->stamp = old.name.stamp;
-		if (names_add(names, to, &name[(i + 1) % 2]) == -1)
+	while (name_next(&m->names, &old)) {
+		now = &e[found[old.next - 1].entry];
+		if (names_add(names, entry_text(l, now), now->len, found[old.next - 1].place, old.name.stamp) == -1)
 			return -1;
 	}
 	return 0;

@@ -19,6 +19,7 @@
 
 #include "common/ioutil.h"
 #include "common/logrecord.h"
+#include "maildrop/dotlock.h"
 #include "maildrop/journal.h"
 #include "maildrop/mbox_update.h"
 #include "maildrop/session_lock.h"
@@ -367,6 +368,8 @@ open_unlocked(struct maildrop *md, bool *done)
 		close_reader(md);
 		*done = false;
 	}
+	if (*done && md->plan->keeper == -1)
+		dotlock_clean(md->plan->path);
 	return MD_OK;
 }
 

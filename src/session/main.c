@@ -170,13 +170,16 @@ prepare_client(void)
 	/* An answer leaves in one piece; Nagle would hold its last segment back until an ACK that the client delays by 40 ms. */
 	setsockopt(1, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	signal(SIGPIPE, SIG_IGN);
-	signal(SIGCHLD, SIG_DFL); /* may be inherited as ignored, and waitpid(2) would find nobody */
+	/* May be inherited as ignored, and waitpid(2) would find nobody, or a stop would not be heard. */
+	signal(SIGCHLD, SIG_DFL);
+	signal(SIGTERM, SIG_DFL);
 	umask(077);
 }
 
 static int
 run(struct session *s, struct monitor *m)
 {
+	sigset_t stop;
 	int pair[2];
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == -1)
@@ -184,10 +187,16 @@ run(struct session *s, struct monitor *m)
 	s->tally = mmap(NULL, sizeof(*s->tally), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (s->tally == MAP_FAILED)
 		fail("mmap");
+	/* A stop that comes before the monitor can pass it on must wait until it can. */
+	sigemptyset(&stop);
+	sigaddset(&stop, SIGTERM);
+	sigprocmask(SIG_BLOCK, &stop, &m->unblocked);
 	if ((m->session = fork()) == -1)
 		fail("fork");
-	if (m->session == 0)
+	if (m->session == 0) {
+		sigprocmask(SIG_SETMASK, &m->unblocked, NULL);
 		become_session(s, pair[0]);
+	}
 	m->tally = s->tally;
 	m->helper_end = pair[1];
 	become_monitor(m, pair[0]);

@@ -269,14 +269,13 @@ monitor_run(struct monitor *m)
 {
 	struct sigaction sa = { .sa_handler = on_signal };
 	struct pollfd p[2];
-	sigset_t blocked, before;
+	sigset_t blocked;
 
 	sigemptyset(&blocked);
 	sigaddset(&blocked, SIGCHLD);
-	sigaddset(&blocked, SIGTERM);
-	sigprocmask(SIG_BLOCK, &blocked, &before);
-	sigdelset(&before, SIGCHLD);
-	sigdelset(&before, SIGTERM);
+	sigprocmask(SIG_BLOCK, &blocked, NULL);
+	sigdelset(&m->unblocked, SIGCHLD);
+	sigdelset(&m->unblocked, SIGTERM);
 	sigaction(SIGCHLD, &sa, NULL);
 	sigaction(SIGTERM, &sa, NULL);
 	now.session = m->session;
@@ -286,7 +285,7 @@ monitor_run(struct monitor *m)
 	for (reap(m); now.session != -1 || now.helper > 0; reap(m)) {
 		p[0] = (struct pollfd){ .fd = now.helper == 0 ? m->helper_end : -1, .events = POLLIN };
 		p[1] = (struct pollfd){ .fd = now.log, .events = POLLIN };
-		if (ppoll(p, 2, NULL, &before) == -1) {
+		if (ppoll(p, 2, NULL, &m->unblocked) == -1) {
 			if (terminated && now.session != -1)
 				kill(now.session, SIGTERM);
 			terminated = 0;

@@ -5,6 +5,7 @@
 #ifndef SESSION_MONITOR_H
 #define SESSION_MONITOR_H
 
+#include <signal.h>
 #include <sys/types.h>
 
 #include "session/peer.h"
@@ -13,6 +14,7 @@
 struct monitor {
 	pid_t session;
 	const struct tally *tally;
+	sigset_t unblocked;		/* the mask to wait with: SIGTERM is blocked from before the fork on */
 	int helper_end;			/* the helper's end of the pair: readable when the session has written to it */
 	char peer[PEER_BYTES];
 };

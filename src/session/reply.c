@@ -26,7 +26,8 @@ reply_bad(struct session *s, const char *text)
 enum pop_next
 reply_end(struct session *s, enum session_end end, const char *text)
 {
-	s->tally->end = end;
+	if (s->tally->end == END_KILLED) /* where the helper broke, that is what ended it */
+		s->tally->end = end;
 	reply(s, text);
 	return NEXT_END;
 }

@@ -23,6 +23,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import textwrap
 import threading
 import time
 
@@ -41,9 +42,12 @@ def say(text=''):
     print(text, flush=True)
 
 
-def step(title):
+def step(title, what=''):
     say()
     say('=== ' + title)
+    if what:
+        say()
+        say(textwrap.fill(what, 79))
     say()
 
 
@@ -391,7 +395,10 @@ class Inetd:
 
 
 def show_settings(folder):
-    step('The set-up: two users, alice with an mbox and bob with a Maildir')
+    step('The set-up',
+         'Two users, alice with an mbox and bob with a Maildir, in a temporary folder $D; settings, and the users '
+         'file with their passwords hashed.  The last line starts the server: for each connection one postern, which '
+         'starts postern-helper when somebody logs in.')
     say(f'D={folder}')
     show_file(folder, 'postern.conf')
     show_file(folder, 'users', (r'(\$6\$....)[^:]*', r'\1...'))
@@ -414,7 +421,7 @@ def show_log(folder, sessions):
         say(readable(line))
     say(f'[{len(lines) - 5} more lines, of {sessions} sessions in all]')
     for text in (b'login-failed reason=password user="alice" rip=127.0.0.1', b'login user="bob" rip=127.0.0.1 method=users',
-                 b'how=quit user="alice" rip=127.0.0.1 retrieved=2 octets=4', b'deleted=1 left=5', b'deleted=1 left=3'):
+                 b'how=quit user="alice" rip=127.0.0.1 retrieved=2 ', b' deleted=1 left=5 ', b' deleted=1 left=3 '):
         expect(f'log line with {text.decode()}', any(text in line for line in lines), True)
 
 
@@ -422,15 +429,20 @@ def demonstrate(programs, folder, port):
     show_settings(folder)
     server = Server(programs, folder, port)
     try:
-        step("alice's mail in an mbox, over a socket (C: is typed by the client, S: comes from postern)")
+        step("alice's mbox, over a socket",
+             'C: is sent by the client, S: by postern.  A wrong password, then the right one; the lists; message 1, with '
+             'dots at the start of lines; the header of message 2; message 5, with a line of 3306 characters; two '
+             'deletions that RSET takes back, and one that QUIT carries out.')
         show_mbox(port, folder)
-        step("bob's mail in a Maildir")
+        step("bob's Maildir",
+             'Message 3 is stored with CRLF at its line ends, message 4 has no line end at its end; both come with CRLF.')
         show_maildir(port, folder)
-        step('The same mail fetched by curl')
+        step('The same mail fetched by curl',
+             'A list for each user, then each message, compared with the stored one octet by octet.')
         fetched = show_curl(port, folder)
-        step('No socket at all: a script on standard input')
+        step('No socket at all', 'The same program with a script on standard input.')
         show_pipe(server)
-        step('What the log says of it')
+        step('The log', 'Where postern is installed, these lines go to the journal or to syslog.')
         show_log(folder, 3 + fetched)
     finally:
         server.stop()
@@ -526,7 +538,11 @@ def again_as_nobody(programs, serving, port):
                                            '--port', str(port), *(['--serve'] if serving else [])),
                                  cwd='/', env={**os.environ, 'TMPDIR': f'{folder}/work', 'HOME': '/'})
         signal.signal(signal.SIGINT, signal.SIG_IGN)	# Ctrl-C is for the child, which got it too
-        return child.wait()
+        try:
+            return child.wait()
+        finally:
+            child.terminate()
+            child.wait()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -19,7 +19,7 @@ source=$(cd "$(dirname "$0")/../.." && pwd)
 mkdir -p "$folder"
 cd "$folder"
 if [ ! -e Makefile ]; then
-	"$source/configure" CC=clang --enable-libfuzzer --disable-sandbox --disable-hardening --disable-dependency-tracking \
+	"$source/configure" CC=clang --enable-libfuzzer --disable-sandbox --disable-hardening \
 		CFLAGS='-g -O1 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer' \
 		>configure.out
 fi

@@ -41,7 +41,7 @@ Comments that say what is given:
 
 Each is run over pipes, a socketpair and TCP, sent line by line (each answer awaited), octet by octet, and all in one packet;
 once more with descriptors 0, 1 and 2 as inetd gives them; and with the client gone after every line, which must leave all as
-it was.
+it was.  Under a WRAPPER, which is slow, every transport and way is tried once, and the client is gone after the last line.
 """
 
 import sys
@@ -58,6 +58,10 @@ from postern_test import Failure, check, readable  # noqa: E402
 WAYS = ("lines", "octets", "packet", "hang-up")
 DIRECTIVES = ("given", "kind", "logged in", "left", "set", "run", "over")
 ESCAPES = {"r": b"\r", "n": b"\n", "t": b"\t", "0": b"\0", "\\": b"\\", "*": b"*"}
+
+
+# When the mailboxes were written, in seconds since 1970: Nov 23 2026.
+DELIVERED = 1795428000
 
 
 class BadTranscript(Exception):
@@ -276,6 +280,8 @@ class Transcript:
             with open(run.maildrop, "wb") as f:
                 whole = pt.read_file(os.path.join(self.data, self.given.split()[0]))
                 f.write(b"".join(self._pieces(self.given)) if " without " in self.given else whole)
+            # One that was written just now makes each login wait until the file's times can tell a later write.
+            os.utime(run.maildrop, (DELIVERED, DELIVERED))
         else:
             messages = pt.mbox_messages(b"".join(self._pieces(self.given.split(" as ")[0])))
             pt.maildir_make(run.maildrop, list(zip(self._names(len(messages)), messages)))
@@ -451,7 +457,7 @@ class Playing:
                 break
             if step.what == "send":
                 found.append(i)
-        return found
+        return found[-1:] if pt.WRAPPER else found
 
     def hanging_up(self, kind, read_answers):
         for n, cut in enumerate(self.cuts()):
@@ -488,14 +494,14 @@ class Playing:
 
 
 def combinations(transcript):
-    """(kind, transport, way) for the whole dialogues.  Under a wrapper, which is slow, each kind, transport and way once."""
+    """(kind, transport, way) for the whole dialogues."""
     ways = [w for w in transcript.ways if w != "hang-up"]
     plain = [t for t in transcript.over if t != "inetd"]
     found = []
     for kind in transcript.kinds():
         if pt.WRAPPER:
-            for i in range(max(len(plain), len(ways)) if kind == "mbox" else 1):
-                found.append((kind, plain[i % len(plain)], ways[i % len(ways)]))
+            count = max(len(plain), len(ways)) if kind == transcript.kinds()[0] else 1
+            found += [(kind, plain[i % len(plain)], ways[i % len(ways)]) for i in range(count)]
             continue
         found += [(kind, transport, way) for transport in plain for way in ways]
         if "inetd" in transcript.over:
@@ -514,8 +520,9 @@ def main(folder, tap):
     if "hang-up" in transcript.ways and playing.cuts():
         count = len(playing.cuts())
         for kind in transcript.kinds():
-            tap.run("%s, answers read, gone after each of %d lines" % (kind, count), playing.hanging_up, kind, True)
-            tap.run("%s, answers unread, gone after each of %d lines" % (kind, count), playing.hanging_up, kind, False)
+            tap.run("%s, gone after a line and its answer (each of %d)" % (kind, count), playing.hanging_up, kind, True)
+            if not pt.WRAPPER:
+                tap.run("%s, gone after a line with all answers unread (each of %d)" % (kind, count), playing.hanging_up, kind, False)
 
 
 if __name__ == "__main__":

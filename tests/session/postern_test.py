@@ -3,8 +3,9 @@
 Run by the tests beside it, in personal mode (POSTERN_CONF, POSTERN_HELPER).  As root everything runs as uid 65534, on
 copies of the programs in a folder that this uid can reach: the programs do not look at these variables for root.
 
-Environment: top_builddir (where the programs are); WRAPPER, a command that is put in front of postern, as in
-"valgrind -q --error-exitcode=99 --trace-children=yes"; PATIENCE, the seconds that an answer may take.
+Environment: top_builddir (where the programs are); PATIENCE, the seconds that an answer may take; WRAPPER, a command that is
+put in front of postern.  "{run}" in it becomes a folder in which files called wrapper.* must be empty in the end, as in
+"valgrind -q --trace-children=yes --error-exitcode=99 --log-file={run}/wrapper.%p" (configure --disable-sandbox for that).
 """
 
 import ctypes
@@ -143,7 +144,11 @@ def in_place(main, files=()):
         sys.stdout.flush()
         pid = os.fork()
         if pid == 0:
-            os._exit(child(main, folder))
+            status = 1
+            try:
+                status = child(main, folder)
+            finally:
+                os._exit(status)
         signal.signal(signal.SIGTERM, lambda *_: os.kill(pid, signal.SIGTERM))
         status = os.waitpid(pid, 0)[1]
     except KeyboardInterrupt:
@@ -214,14 +219,24 @@ class Run:
         kept = {k: v for k, v in os.environ.items() if re.match(r"(PATH|TMPDIR|[A-Z]*SAN_OPTIONS|VALGRIND_.*)$", k)}
         return dict(kept, POSTERN_CONF=self.conf, POSTERN_HELPER=self.helper, **dict(more))
 
+    def command(self):
+        return [word.replace("{run}", self.folder) for word in WRAPPER] + [self.program]
+
+    def check_wrapper(self):
+        for name in sorted(os.listdir(self.folder)):
+            if name.startswith("wrapper."):
+                text = read_file(os.path.join(self.folder, name))
+                check(text == b"", "the wrapper says: " + text.decode(errors="backslashreplace"))
+
     def log_lines(self):
         """The lines of the log without their beginning, 'postern[PID]: '.  Anything else on standard error (a sanitizer,
-        valgrind, a library) is a failure."""
+        valgrind, a library) is a failure; the helper's standard error is the log, where such text is a line of its own."""
+        self.check_wrapper()
         lines = []
         with open(self.log, errors="backslashreplace") as f:
             for line in f.read().splitlines():
                 m = re.match(r"postern\[\d+\]: (.*)", line)
-                check(m is not None, "on standard error: " + line)
+                check(m is not None and not m.group(1).startswith("helper-says "), "on standard error: " + line)
                 lines.append(m.group(1))
         return lines
 
@@ -229,6 +244,7 @@ class Run:
         return [name for name in os.listdir(self.folder) if name.endswith(".lock")]
 
     def remove(self):
+        self.check_wrapper()
         shutil.rmtree(self.folder)
 
 
@@ -355,7 +371,7 @@ class Connection:
         theirs = self._open(transport)
         with open(run.log, "ab") as log:
             self.process = subprocess.Popen(
-                list(before) + WRAPPER + [run.program], stdin=theirs[0], stdout=theirs[1],
+                list(before) + run.command(), stdin=theirs[0], stdout=theirs[1],
                 stderr=theirs[1] if transport == "inetd" else log, env=run.environment(more), cwd="/")
         Connection.live += 1
         for fd in set(theirs):

@@ -46,7 +46,7 @@ def from_files(folder, script, stdout):
     with open(names[0], "wb") as f:
         f.write(script)
     with open(names[0], "rb") as f, open(names[1], "wb" if stdout == "file" else "ab") as g, open(run.log, "ab") as log:
-        status = subprocess.run(pt.WRAPPER + [run.program], stdin=f, stdout=g, stderr=log, env=run.environment(),
+        status = subprocess.run(run.command(), stdin=f, stdout=g, stderr=log, env=run.environment(),
                                 cwd="/", timeout=pt.PATIENCE).returncode
     check(status == 0, "exit status %d: %s" % (status, run.log_lines()))
     return run, pt.read_file(names[1])
@@ -77,7 +77,7 @@ def large_output(folder):
 
 def no_input(folder):
     run = new_run(folder)
-    done = subprocess.run(pt.WRAPPER + [run.program], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=run.environment(),
+    done = subprocess.run(run.command(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=run.environment(),
                           stderr=subprocess.DEVNULL, cwd="/", timeout=pt.PATIENCE)
     check(done.returncode == 0 and done.stdout == pt.GREETING + b"\r\n", "%s" % done)
 
@@ -85,7 +85,7 @@ def no_input(folder):
 def arguments(folder):
     run = new_run(folder)
     for argument in ("-h", "--version", "x", ""):
-        done = subprocess.run(pt.WRAPPER + [run.program, argument], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        done = subprocess.run(run.command() + [argument], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                               stderr=subprocess.PIPE, env=run.environment(), cwd="/", timeout=pt.PATIENCE)
         check(done.returncode == 2 and done.stdout == b"" and b"postern(8)" in done.stderr, "%s" % done)
 
@@ -94,7 +94,7 @@ def arguments_from_inetd(folder):
     """An inetd.conf line with a word too many: the client must not read the complaint as a reply."""
     run = new_run(folder)
     ours, theirs = socket.socketpair()
-    status = subprocess.run(pt.WRAPPER + [run.program, "x"], stdin=theirs, stdout=theirs, stderr=theirs,
+    status = subprocess.run(run.command() + ["x"], stdin=theirs, stdout=theirs, stderr=theirs,
                             env=run.environment(), cwd="/", timeout=pt.PATIENCE).returncode
     theirs.close()
     with ours:
@@ -127,7 +127,7 @@ def many_descriptors(folder):
 def client_missing(folder, redirections):
     """Without a client there is nothing to do, and it must not be waited for."""
     run = new_run(folder)
-    done = subprocess.run(shell(redirections) + pt.WRAPPER + [run.program], stdin=subprocess.DEVNULL,
+    done = subprocess.run(shell(redirections) + run.command(), stdin=subprocess.DEVNULL,
                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=run.environment(), cwd="/",
                           timeout=pt.PATIENCE)
     check(done.returncode in (0, 1), "%s" % done)
@@ -167,24 +167,29 @@ def peer(folder, transport, more, wanted):
         check(len(lines) == 1 and " rip=%s " % wanted in lines[0] + " ", "log: %s" % lines)
 
 
+class FromHost(pt.Connection):
+    """A session for a connection that comes from `host` to a listener for both protocols, as one ListenStream=110 makes it."""
+
+    host = None
+
+    def _connect(self):
+        with socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True) as listener:
+            ours = socket.create_connection((self.host, listener.getsockname()[1]))
+            return ours, listener.accept()[0]
+
+
 def peer_v6(folder, host, wanted):
-    """A listener for both protocols, as one ListenStream=110 makes it."""
     run = new_run(folder)
-    with socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True) as listener:
-        kept, pt.Connection._connect = pt.Connection._connect, lambda: connect_to(listener, host)
-        try:
-            with pt.Session(run, "TCP") as c:
-                c.log_in()
-                c.quit()
-        finally:
-            pt.Connection._connect = kept
+    FromHost.host = host
+    c = FromHost(run, "TCP")
+    try:
+        c.log_in()
+        c.quit()
+    except BaseException:
+        c.abandon()
+        raise
     lines = log_of(run, "login")
     check(len(lines) == 1 and " rip=%s " % wanted in lines[0], "log: %s" % lines)
-
-
-def connect_to(listener, host):
-    ours = socket.create_connection((host, listener.getsockname()[1]))
-    return ours, listener.accept()[0]
 
 
 # Kills

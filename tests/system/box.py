@@ -4,6 +4,7 @@ Runs as root in the booted copy of the machine (see run.sh).
 """
 
 import collections
+import contextlib
 import json
 import os
 import re
@@ -77,9 +78,9 @@ def shorten(value):
 
 
 def sh(command, check=True, **more):
-    """Runs a shell command line, or a list; returns its result with text output."""
+    """Runs a shell command line, or a list, for two minutes at most; returns its result with text output."""
     r = subprocess.run(command, shell=isinstance(command, str), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                       stderr=subprocess.STDOUT, text=True, errors="replace", **more)
+                       stderr=subprocess.STDOUT, text=True, errors="replace", timeout=120, **more)
     if check and r.returncode != 0:
         raise RuntimeError("%s: status %d\n%s" % (command, r.returncode, r.stdout))
     return r
@@ -108,7 +109,7 @@ def wait_for(condition, seconds=10, step=0.05):
 class Pop:
     """A connection; answers come as the octets that were sent."""
 
-    def __init__(self, host="127.0.0.1", port=PORT, source=None, timeout=60):
+    def __init__(self, host="127.0.0.1", port=PORT, source=None, timeout=30):
         self.sock = socket.create_connection((host, port), timeout, (source, 0) if source else None)
         self.file = self.sock.makefile("rb", 1 << 16)
         self.sent = []
@@ -180,6 +181,8 @@ class Pop:
             return self.file.read() == b""
         except ConnectionResetError:
             return True
+        except TimeoutError:
+            return False
 
 
 def fetch_all(pop):
@@ -206,18 +209,24 @@ def journal_mark():
     return out.rsplit("-- cursor: ", 1)[1].strip() if "-- cursor: " in out else ""
 
 
-def journal(mark="", *match):
-    """The entries after mark, oldest first, each a dictionary of its fields."""
+def journal(mark="", event=None):
+    """
+    The entries after mark, oldest first, each a dictionary of its fields: all of them, or postern's of one event ("" for any
+    event).  Chosen here: journalctl's matches and --after-cursor together leave out the first that matches.
+    """
     after = ["--after-cursor=" + mark] if mark else []
-    out = sh(["journalctl", "--quiet", "--output=json", "--all"] + after + list(match), check=False).stdout
-    return [json.loads(line) for line in out.splitlines() if line.startswith("{")]
+    out = sh(["journalctl", "--quiet", "--output=json", "--all"] + after, check=False).stdout
+    entries = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
+    if event is None:
+        return entries
+    return [e for e in entries if e.get("SYSLOG_IDENTIFIER") == "postern" and event in ("", e["MESSAGE"].split(" ")[0])]
 
 
 def logged(mark, pattern, seconds=5):
     """The first of postern's entries after mark whose text matches, waiting for it; None if there is none."""
     def find():
-        return next((e for e in journal(mark, "SYSLOG_IDENTIFIER=postern") if re.search(pattern, e["MESSAGE"])), None)
-    return wait_for(find, seconds)
+        return next((e for e in journal(mark, "") if re.search(pattern, e["MESSAGE"])), None)
+    return wait_for(find, seconds, 0.1)
 
 
 # --- /proc ---
@@ -281,14 +290,17 @@ def left_behind():
     return "\n".join(lines)
 
 
-def drop_in(name, text):
-    """Adds lines to the service; None takes them away."""
-    path = os.path.join(DROP_INS, name + ".conf")
-    if text is None:
-        os.unlink(path)
-    else:
-        write(path, "[Service]\n" + text + "\n")
+@contextlib.contextmanager
+def drop_in(text):
+    """The service with these lines added, for as long as it lasts."""
+    path = os.path.join(DROP_INS, "test.conf")
+    write(path, text)
     sh("systemctl daemon-reload")
+    try:
+        yield
+    finally:
+        os.unlink(path)
+        sh("systemctl daemon-reload")
 
 
 def configure(**settings):

@@ -96,19 +96,15 @@ unpack_packages() {
 
 # Debian's /bin and /lib are links, and stay so.
 unpack() {
-	dpkg-deb --fsys-tarfile "$1" | tar -x -p --keep-directory-symlink --exclude=./usr/share/doc --exclude=./usr/share/man \
-		--exclude=./usr/share/locale -C "$root"
+	dpkg-deb --fsys-tarfile "$1" | tar -x -p --keep-directory-symlink -C "$root"
 }
 
 # Where the build wants to be, as a file of NAME=VALUE lines for inside_delivery.py.
 print_folders() {
 	make -s --no-print-directory -C "$top" -f - postern-folders <<-'MAKE'
 		include Makefile
-		postern-folders:
-			@echo 'server=$(sbindir)/postern'
-			@echo 'helper=$(pkglibexecdir)/postern-helper'
-			@echo 'settings=$(sysconfdir)/postern/postern.conf'
-			@echo 'service_user=$(SERVICE_USER)'
+		postern-folders: ; @printf '%s\n' 'server=$(sbindir)/postern' 'helper=$(pkglibexecdir)/postern-helper' \
+			'settings=$(sysconfdir)/postern/postern.conf' 'service_user=$(SERVICE_USER)'
 	MAKE
 }
 
@@ -129,13 +125,15 @@ prepare_root() {
 	env | grep '^POSTERN_DELIVERY_' >"$root/postern/environment" || :
 }
 
-# Where systemd runs the machine, nspawn asks it for a scope of its own; elsewhere it stays in our control group.
+# Where systemd runs the machine, nspawn asks it for a scope of its own; elsewhere it stays in our control group.  What it
+# starts could inherit capabilities, as nothing on a booted machine can.
 run_inside() {
 	keep=--keep-unit
 	[ ! -d /run/systemd/system ] || keep=--quiet
 	SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 timeout --kill-after=10 "$((${POSTERN_DELIVERY_SECONDS:-150} * 2 + 400))" \
 		systemd-nspawn --quiet --directory="$root" --as-pid2 --register=no "$keep" --private-network --link-journal=no \
-		--resolv-conf=off --timezone=off --console=pipe /usr/bin/python3 -B /postern/inside_delivery.py \
+		--resolv-conf=off --timezone=off --console=pipe \
+		/usr/bin/setpriv --inh-caps=-all /usr/bin/python3 -B /postern/inside_delivery.py \
 		</dev/null >"$base/console" 2>&1 &
 	running=$!
 	tail -n +1 -f --pid="$running" "$root/postern/tap"

@@ -13,8 +13,8 @@ import glob
 import json
 import os
 import pty
-import pwd
 import random
+import re
 import select
 import signal
 import subprocess
@@ -59,8 +59,8 @@ mail_spool:
   group = mail
   mode = 0660
   mode_fail_narrower = false
-  lock_retries = 40
-  lock_interval = 250ms
+  lock_retries = 30
+  lock_interval = 1s
 maildir_home:
   driver = appendfile
   directory = $home/Maildir
@@ -92,8 +92,12 @@ minimal_backoff_time = 2s
 maximal_backoff_time = 2s
 """ % {"host": HOST}
 
+# Debian's Dovecot takes the fcntl lock first, and waits for the dot-lock with it; procmail and maildrop take the dot-lock
+# first, and wait for the fcntl lock with it: on a busy mbox they wait for each other for minutes (seen here, without any
+# POP3 session).  Hence upstream's order.
 DOVECOT = """
 mail_location = %%s
+mbox_write_locks = dotlock fcntl
 log_path = syslog
 postmaster_address = postmaster@%(host)s
 hostname = %(host)s
@@ -105,8 +109,9 @@ set mbox_type=mbox folder=~ delete=yes quit=yes move=no wait_key=no sleep_time=0
 set confirmappend=no confirmcreate=no save_empty=yes record=""
 """
 
-MUTT_KEYS = ("<tag-pattern>~h 'X-For: mutt'<enter><tag-prefix-cond><save-message>~/purged<enter><end-cond>"
-             "<sync-mailbox><quit>")
+# X: saves what is meant for mutt, if there is any.  What mutt has saved is marked as deleted.
+MUTT_MACRO = """macro index X "<tag-pattern>~h 'X-For: mutt'<enter><tag-prefix-cond><save-message>~/purged<enter><end-cond>"
+"""
 
 
 class Agent:
@@ -132,7 +137,7 @@ AGENTS = [
     Agent("postfix", lambda u: ["sendmail", "-i", "-f", SENDER, u.name + "@" + HOST]),
     # It waits half a second for the mbox's mtime to change, with all locks held, each time.
     Agent("dovecot", lambda u: as_user(u, ["/usr/lib/dovecot/dovecot-lda", "-c", "/etc/dovecot/%s.conf" % u.kind, "-f", SENDER]),
-          0.2, True),
+          0.1, True),
 ]
 
 
@@ -157,7 +162,7 @@ def set_up():
     write("/etc/maildroprc", "LOCKSLEEP=1\n")
     write("/etc/dovecot/mbox.conf", DOVECOT % "mbox:~/mail:INBOX=/var/mail/%u")
     write("/etc/dovecot/maildir.conf", DOVECOT % "maildir:~/Maildir")
-    write("/etc/delivery.muttrc", MUTT)
+    write("/etc/delivery.muttrc", MUTT + MUTT_MACRO)
     set_up_postfix()
 
 
@@ -168,7 +173,7 @@ def set_up_postfix():
     write("/etc/postfix/main.cf", POSTFIX)
     write("/etc/postfix/main.cf.proto", "")
     write("/etc/postfix/master.cf.proto", "")
-    sh(["cp", "/usr/share/postfix/dynamicmaps.cf", "/etc/postfix"])
+    sh(["cp", "/usr/share/postfix/dynamicmaps.cf", "/usr/share/postfix/makedefs.out", "/etc/postfix"])
     sh("postfix set-permissions && postfix start")
 
 
@@ -188,37 +193,40 @@ def set_up_user(user):
 class Sent:
     """What an agent was given: one line of its ledger."""
 
-    def __init__(self, agent, user, serial, purger, taken, why):
+    def __init__(self, agent, user, serial, purger, taken, why, began=0.0):
         self.agent = agent
         self.user = user
         self.serial = serial
         self.purger = purger
         self.taken = taken    # it said that it has the message; otherwise the message may be there or not, but not twice
         self.why = why
+        self.began = began
+        self.ended = time.monotonic()
 
 
 def deliver(agent, user, serial, purger, dice):
     """One message through one agent."""
     command = agent.command(user)
+    began = time.monotonic()
     try:
         r = subprocess.run(command, input=delivery_mail.make(serial, user.name, purger, dice), stdout=subprocess.PIPE,
                            stderr=subprocess.STDOUT, timeout=SECONDS_PER_MAIL, cwd="/")
         taken, why = r.returncode == 0, "status %d %s" % (r.returncode, r.stdout.decode(errors="replace").strip())
     except subprocess.TimeoutExpired:
         taken, why = False, "not done after %d s" % SECONDS_PER_MAIL
-    return Sent(agent.name, user.name, serial, purger, taken, "" if taken else why)
+    return Sent(agent.name, user.name, serial, purger, taken, "" if taken else why, began)
 
 
 class Deliveries:
-    """One agent's share, spread over the time that there is: several at a time, for most of the time they wait for locks."""
+    """One agent's share, spread over the time that there is: several at a time, for most of the time they wait for locks.
+    Where dovecot-lda and mutt hold the locks most of the time, less is delivered."""
 
-    def __init__(self, agent, users, count, seconds, seed, threads=3):
+    def __init__(self, agent, users, count, seconds, seed):
         self.agent = agent
         self.users = [u for u in users if not agent.rewrites or u.rewriters]
         self.count = max(1, int(count * agent.share))
         self.seconds = seconds
         self.seed = seed
-        self.threads = threads
         self.next = 0
         self.lock = threading.Lock()
         self.sent = []
@@ -235,14 +243,14 @@ class Deliveries:
                 return
             time.sleep(max(0, began + self.seconds * 0.95 * n / self.count - time.monotonic()))
             dice = random.Random("%s %s %d" % (self.seed, self.agent.name, n))
-            user = dice.choice(self.users)
+            user = dice.choices(self.users, [1 if u.kind == "mbox" and u.rewriters else 3 for u in self.users])[0]
             purger = user.mutt and dice.random() < 0.2
             self.sent.append(deliver(self.agent, user, "%s-%06d" % (self.agent.name, n), purger, dice))
 
     def run(self, path):
         """All of it; the ledger goes to path."""
         began = time.monotonic()
-        threads = [threading.Thread(target=self.work, args=(began,)) for _ in range(self.threads)]
+        threads = [threading.Thread(target=self.work, args=(began,)) for _ in range(1 if self.agent.rewrites else 6)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -290,29 +298,45 @@ def mailbox_of(user):
     return "/var/mail/" + user.name if user.kind == "mbox" else user.home + "/Maildir"
 
 
-def purge(user, seconds=40):
+def purge(user, seconds=60):
     """Has mutt save what is meant for it, and purge that from the mailbox.  Returns whether it came to its end."""
-    account = pwd.getpwnam(user.name)
-    command = ["setpriv", "--reuid=" + user.name, "--regid=" + str(account.pw_gid), "--clear-groups", "env", "-i",
-               "HOME=" + user.home, "USER=" + user.name, "TERM=vt100", "PATH=/usr/bin:/bin", "mutt", "-n", "-F",
-               "/etc/delivery.muttrc", "-f", mailbox_of(user), "-e", 'push "%s"' % MUTT_KEYS]
+    command = ["setpriv", "--reuid=" + user.name, "--regid=" + user.name, "--clear-groups", "env", "-i", "HOME=" + user.home,
+               "USER=" + user.name, "TERM=vt100", "PATH=/usr/bin:/bin", "mutt", "-n", "-F", "/etc/delivery.muttrc",
+               "-f", mailbox_of(user)]
     ours, its = pty.openpty()
     mutt = subprocess.Popen(command, stdin=its, stdout=its, stderr=its, cwd=user.home, start_new_session=True)
     os.close(its)
-    end = time.monotonic() + seconds
-    while mutt.poll() is None and time.monotonic() < end:
-        if select.select([ours], [], [], 0.2)[0]:
-            try:
-                os.read(ours, 65536)
-            except OSError:  # EIO: it has closed its side
-                break
-    os.close(ours)
+    attend(mutt, ours, time.monotonic() + seconds)
     try:
-        mutt.wait(max(0.1, end - time.monotonic()))
+        mutt.wait(1)
+        return mutt.returncode == 0
     except subprocess.TimeoutExpired:
         os.killpg(mutt.pid, signal.SIGTERM)
         mutt.wait()
-    return mutt.returncode == 0
+        return False
+    finally:
+        os.close(ours)
+
+
+def attend(mutt, terminal, end):
+    """Types X, $ (synchronise) and q (quit) when mutt shows the mailbox.  When it did not get a dot-lock for five seconds it
+    asks whether to remove another's, with yes as the default: never.  Then it has not purged, and is told to quit again, or
+    has opened the mailbox for reading only, which its status line shows as -%-."""
+    seen, typed = b"", False
+    while mutt.poll() is None and time.monotonic() < end:
+        try:
+            if select.select([terminal], [], [], 1)[0]:
+                seen += os.read(terminal, 65536)
+            elif typed:
+                os.write(terminal, b"q")
+            if b"remove lock" in seen:
+                os.write(terminal, b"n")
+                seen = b""
+            elif re.search(rb"-Mutt: [/~=]", seen) and not typed:
+                os.write(terminal, b"q" if b"-%-Mutt:" in seen else b"X$q")
+                typed = True
+        except OSError:  # EIO: it has closed its side
+            return
 
 
 def purge_until(users, stopped, path):

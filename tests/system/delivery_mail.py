@@ -62,6 +62,11 @@ def make(serial, user, purger, dice):
     return b"\n".join(head) + b"\n\n" + body
 
 
+def quote(message):
+    """As Postfix, Exim and maildrop store it in an mbox."""
+    return re.sub(rb"(?m)^From ", b">From ", message)
+
+
 def examine(message):
     """A message with LF, as it was fetched or stored."""
     head, _, body = message.partition(b"\n\n")

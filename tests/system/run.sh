@@ -122,7 +122,7 @@ boot() {
 	: >"$root/postern/tap"
 	SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 timeout --kill-after=10 "${POSTERN_SYSTEM_SECONDS:-900}" \
 		systemd-nspawn --quiet --directory="$root" --boot --register=no "$keep" --private-network --link-journal=no \
-		--resolv-conf=off --timezone=off --console=pipe systemd.unit=postern-test.target \
+		--capability=CAP_SYS_RESOURCE --resolv-conf=off --timezone=off --console=pipe systemd.unit=postern-test.target \
 		</dev/null >"$base/console" 2>&1 &
 	booted=$!
 	tail -n +1 -f --pid="$booted" "$root/postern/tap"

@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -432,7 +433,7 @@ names_packed_and_unpacked(void **state)
 		n->text[n->len] = '\0';
 		n->place = (enum place)(random() % 4);
 		n->stamp = i % 5 == 0 ? (uint64_t)random() << 33 : 1700000000 + i;
-		assert_int_equal(names_add(&names, n, i > 0 ? &all[i - 1] : NULL), 0);
+		assert_int_equal(names_add(&names, n->text, n->len, n->place, n->stamp), 0);
 	}
 	for (i = 0; i < count; i++) {
 		assert_true(name_next(&names, &c));
@@ -1185,43 +1186,87 @@ renames_while_searching(void **state)
 	}
 }
 
-/* Another process sets and clears flags as fast as it can; each message is there once at every opening. */
+enum { MOVED = 400 };
+
+/* A mail reader at work: every message is moved several times a second. */
+static void
+move_for_ever(void)
+{
+	static const struct timespec pause = { .tv_nsec = 100000 };
+	char name[64], other[64];
+	uint32_t i;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	for (i = 0;; i = (i + 7) % MOVED) {
+		snprintf(name, sizeof(name), "cur/%u.a:2,", i + 1);
+		snprintf(other, sizeof(other), "new/%u.a", i + 1);
+		if (rename(in_box(name), in_box(other)) == -1)
+			rename(in_box(other), in_box(name));
+		nanosleep(&pause, NULL);
+	}
+}
+
+/*
+ * No message is there twice, at any opening.  Without a lock nobody can promise that none is missed while all of them are
+ * moved without a pause; fewer than one in ten thousand is, and the next opening has it.
+ */
 static void
 renames_all_the_time(void **state)
 {
-	enum { MESSAGES = 400, OPENINGS = 300 };
-	char name[64], other[64];
-	uint32_t i, opening;
-	int status, fd;
+	enum { OPENINGS = 300 };
+	uint32_t i, opening, seen = 0, twice = 0;
+	char name[64];
+	int status;
 	pid_t pid;
 
 	(void)state;
-	for (i = 1; i <= MESSAGES; i++) {
+	for (i = 1; i <= MOVED; i++) {
 		snprintf(name, sizeof(name), "cur/%u.a:2,", i);
 		put(name, "text\n");
 	}
-	if ((pid = fork()) == 0) {
-		for (i = 0;; i = (i + 7) % MESSAGES) {
-			snprintf(name, sizeof(name), "cur/%u.a:2,", i + 1);
-			snprintf(other, sizeof(other), "new/%u.a", i + 1);
-			if (rename(in_box(name), in_box(other)) == -1)
-				rename(in_box(other), in_box(name));
-		}
-	}
-	for (opening = 0; opening < OPENINGS; opening++) {
-		assert_int_equal(open_box(), MD_OK);
-		assert_in_range(md.count, MESSAGES - 5, MESSAGES);
+	if ((pid = fork()) == 0)
+		move_for_ever();
+	for (opening = 0; opening < OPENINGS && open_box() == MD_OK; opening++) {
+		seen += md.count;
 		for (i = 1; i < md.count; i++)
-			assert_string_not_equal(id_of(i), id_of(i + 1));
+			twice += strcmp(id_of(i), id_of(i + 1)) == 0;
 		close_box();
 	}
 	kill(pid, SIGKILL);
 	waitpid(pid, &status, 0);
-	expect_messages(MESSAGES);
-	for (i = 1; i <= MESSAGES; i++) {
-		assert_int_equal(maildir_ops.message(&md, i, &fd), MD_OK);
-		close(fd);
+	assert_int_equal(opening, OPENINGS);
+	assert_int_equal(twice, 0);
+	assert_in_range(seen, OPENINGS * MOVED - OPENINGS * MOVED / 10000, OPENINGS * MOVED);
+}
+
+/* Half of the messages are deleted under the hands of that reader: they go, the others stay. */
+static void
+update_while_others_rename(void **state)
+{
+	char name[64];
+	uint32_t i;
+	int status;
+	pid_t pid;
+
+	(void)state;
+	for (i = 1; i <= MOVED; i++) {
+		snprintf(name, sizeof(name), "cur/%u.a:2,", i);
+		put(name, i % 2 ? "odd\n" : "even\n");
 	}
+	expect_messages(MOVED);
+	memset(md.deleted, 0x55, MOVED / 8);
+	memset(md.read, 0xff, MOVED / 8);
+	if ((pid = fork()) == 0)
+		move_for_ever();
+	usleep(50000);
+	status = (int)maildir_ops.update(&md, MOVED);
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	close_box();
+	assert_true(status == MD_OK || (status == MD_TEMPORARY && md.removed < MOVED / 2));
+	expect_messages(MOVED - md.removed);
+	for (i = 1; i <= md.count && status == MD_OK; i++)
+		expect_text(i, "even\n");
 	close_box();
 }
 
@@ -1636,6 +1681,7 @@ main(void)
 		TEST(renames_while_opening),
 		TEST(renames_while_searching),
 		TEST(renames_all_the_time),
+		TEST(update_while_others_rename),
 		TEST(index_saves_reading),
 		TEST(index_and_a_file_that_was_replaced),
 		TEST(index_proves_folders),

@@ -1,0 +1,664 @@
+/*
+ * Power loss.  Records what an UPDATE writes and where it waits for the disk, and makes the states in which the disk can be
+ * found after each of these calls: all that was synced, and of the rest nothing, everything, or any sectors.  Names
+ * (create, rename, unlink) are durable when the folder is synced; before that, the first so many of them are.  Then the
+ * next login has to find the mailbox as it was before or after the UPDATE, plus what was appended; and power fails
+ * during that recovery, too.
+ *
+ *	power_mbox [CASES [FIRST]]
+ */
+#include "mailbox.h"
+#include "tracer.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define WORKERS 16
+#define CASES 16
+#define TRIALS 4
+#define SECTOR 512u
+
+/* --- what happened --- */
+
+enum what { WRITE, RESIZE, SYNC, CREATE, RENAME, UNLINK, SYNC_FOLDER };
+
+/* The names that matter; the rest of the state folder is a cache. */
+enum name { MBOX, JOURNAL, JOURNAL_NEW, NAMES };
+
+struct event {
+	enum what what;
+	uint32_t file;			/* of history->files */
+	uint64_t at;			/* WRITE: where; RESIZE: to what */
+	struct text data;
+	enum name name, to;
+};
+
+struct file {
+	ino_t ino;
+	struct text content;		/* when the recording began */
+};
+
+#define FILES_MAX 64
+#define EVENTS_MAX 20000
+#define NOWHERE UINT32_MAX
+
+struct history {
+	uint32_t count, files_count;
+	uint32_t durable;		/* after so many events UPDATE had said that it was durable */
+	struct event events[EVENTS_MAX];
+	struct file files[FILES_MAX];
+	uint32_t names[NAMES];		/* file or NOWHERE, when the recording began */
+	uint32_t now[NAMES];		/* while it goes on */
+};
+
+struct counts {
+	uint32_t states, nested, appended, befores, afters, failures;
+	uint32_t next;			/* case */
+};
+
+struct worker {
+	struct place place;
+	char paths[NAMES][512];
+	struct counts *counts;
+	volatile bool *durable;
+	uint64_t random;
+	uint32_t seed;
+	struct mailbox mailbox;
+	struct history *history;
+};
+
+/* --- recording --- */
+
+static void
+set_paths(struct worker *w)
+{
+	snprintf(w->paths[MBOX], sizeof(w->paths[MBOX]), "%s", w->place.mbox);
+	snprintf(w->paths[JOURNAL], sizeof(w->paths[JOURNAL]), "%s/journal", w->place.state);
+	snprintf(w->paths[JOURNAL_NEW], sizeof(w->paths[JOURNAL_NEW]), "%s/journal.new", w->place.state);
+}
+
+static uint32_t
+add_file(struct history *h, ino_t ino)
+{
+	if (h->files_count == FILES_MAX)
+		bail("too many files");
+	h->files[h->files_count] = (struct file){ .ino = ino };
+	return h->files_count++;
+}
+
+/* Inode numbers are used again: the last file with it is meant. */
+static uint32_t
+find_file(const struct history *h, ino_t ino)
+{
+	uint32_t i;
+
+	for (i = h->files_count; i > 0; i--)
+		if (ino != 0 && h->files[i - 1].ino == ino)
+			return i - 1;
+	return NOWHERE;
+}
+
+static void
+history_clear(struct history *h)
+{
+	uint32_t i;
+
+	for (i = 0; i < h->count; i++)
+		free(h->events[i].data.p);
+	for (i = 0; i < h->files_count; i++)
+		free(h->files[i].content.p);
+	h->count = h->files_count = 0;
+	h->durable = NOWHERE;
+}
+
+/* What is there now is durable. */
+static void
+history_begin(struct worker *w)
+{
+	struct history *h = w->history;
+	struct stat st;
+	int name;
+
+	history_clear(h);
+	for (name = 0; name < NAMES; name++) {
+		h->names[name] = NOWHERE;
+		if (stat(w->paths[name], &st) == -1)
+			continue;
+		h->names[name] = add_file(h, st.st_ino);
+		h->files[h->names[name]].content = file_read(w->paths[name]);
+	}
+	memcpy(h->now, h->names, sizeof(h->now));
+}
+
+static struct event *
+add_event(struct history *h, enum what what, uint32_t file)
+{
+	if (h->count == EVENTS_MAX)
+		bail("too many events");
+	h->events[h->count] = (struct event){ .what = what, .file = file };
+	return &h->events[h->count++];
+}
+
+static struct text
+read_child(pid_t child, uint64_t address, uint64_t len)
+{
+	struct text text = { malloc(len + 1), len };
+	struct iovec here = { text.p, len }, there = { (void *)(uintptr_t)address, len };
+
+	if (text.p == NULL || process_vm_readv(child, &here, 1, &there, 1, 0) != (ssize_t)len)
+		bail("process_vm_readv");
+	return text;
+}
+
+/* A path's last part. */
+static enum name
+read_name(pid_t child, uint64_t address)
+{
+	static const char *const names[NAMES] = { "mbox", "journal", "journal.new" };
+	char path[512] = "", *slash;
+	struct iovec here = { path, sizeof(path) - 1 }, there = { (void *)(uintptr_t)address, sizeof(path) - 1 };
+	int name;
+
+	/* A page may end before 511 bytes do. */
+	if (process_vm_readv(child, &here, 1, &there, 1, 0) == -1) {
+		there.iov_len = here.iov_len = 4096 - address % 4096;
+		if (here.iov_len > sizeof(path) - 1 || process_vm_readv(child, &here, 1, &there, 1, 0) == -1)
+			bail("process_vm_readv");
+	}
+	slash = strrchr(path, '/');
+	for (name = 0; name < NAMES; name++)
+		if (strcmp(slash != NULL ? slash + 1 : path, names[name]) == 0)
+			break;
+	return (enum name)name;
+}
+
+/* The file behind a descriptor of the child; is_folder: it is one. */
+static uint32_t
+file_of(const struct history *h, pid_t child, uint64_t fd, bool *is_folder)
+{
+	char path[64];
+	struct stat st;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)child, (int)fd);
+	*is_folder = false;
+	if (stat(path, &st) == -1)
+		return NOWHERE;
+	*is_folder = S_ISDIR(st.st_mode);
+	return S_ISREG(st.st_mode) ? find_file(h, st.st_ino) : NOWHERE;
+}
+
+static void
+record_open(struct history *h, pid_t child, const struct traced_call *call)
+{
+	enum name name = read_name(child, call->args[1]);
+	char path[64];
+	struct stat st;
+
+	if (name == NAMES)
+		return;
+	snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)child, (int)call->result);
+	if (name != JOURNAL_NEW || stat(path, &st) == -1)
+		bail("a file was made that should not be");
+	h->now[name] = add_file(h, st.st_ino);
+	add_event(h, CREATE, h->now[name])->name = name;
+}
+
+/* The file that has name loses it.  Its inode number may be used again at once, for a file of no interest. */
+static void
+forget_file(struct history *h, enum name name)
+{
+	if (h->now[name] != NOWHERE)
+		h->files[h->now[name]].ino = 0;
+	h->now[name] = NOWHERE;
+}
+
+static void
+record_names(struct history *h, pid_t child, const struct traced_call *call)
+{
+	enum name name = read_name(child, call->args[1]);
+	struct event *e;
+
+	if (name == NAMES)
+		return;
+	e = add_event(h, call->number == SYS_unlinkat ? UNLINK : RENAME, NOWHERE);
+	e->name = name;
+	if (e->what == UNLINK) {
+		forget_file(h, name);
+		return;
+	}
+	if ((e->to = read_name(child, call->args[3])) == NAMES)
+		bail("a file was renamed that should not be");
+	forget_file(h, e->to);
+	h->now[e->to] = h->now[name];
+	h->now[name] = NOWHERE;
+}
+
+static void
+record_content(struct history *h, pid_t child, const struct traced_call *call)
+{
+	bool is_folder;
+	uint32_t file = file_of(h, child, call->args[0], &is_folder);
+	struct event *e;
+
+	if (is_folder && (call->number == SYS_fsync || call->number == SYS_fdatasync))
+		add_event(h, SYNC_FOLDER, NOWHERE);
+	if (file == NOWHERE)
+		return;
+	switch (call->number) {
+	case SYS_write:
+		bail("a write without a place");
+	case SYS_pwrite64:
+		e = add_event(h, WRITE, file);
+		e->at = call->args[3];
+		e->data = read_child(child, call->args[1], (uint64_t)call->result);
+		break;
+	case SYS_ftruncate:
+		add_event(h, RESIZE, file)->at = call->args[1];
+		break;
+	case SYS_fallocate:
+		add_event(h, RESIZE, file)->at = call->args[2] + call->args[3];
+		break;
+	case SYS_fsync:
+	case SYS_fdatasync:
+		add_event(h, SYNC, file);
+		break;
+	default:
+		break;
+	}
+}
+
+static void
+record(void *arg, pid_t child, const struct traced_call *call)
+{
+	struct worker *w = arg;
+
+	if (*w->durable && w->history->durable == NOWHERE)
+		w->history->durable = w->history->count;
+	if (call->result < 0)
+		return;
+	switch (call->number) {
+	case SYS_openat:
+		record_open(w->history, child, call);
+		break;
+	case SYS_renameat:
+	case SYS_unlinkat:
+		record_names(w->history, child, call);
+		break;
+	default:
+		record_content(w->history, child, call);
+	}
+}
+
+static enum trace_verdict
+let_go(void *arg, uint32_t which, const struct traced_call *call, uint64_t *length)
+{
+	(void)arg;
+	(void)which;
+	(void)call;
+	(void)length;
+	return TRACE_GO_ON;
+}
+
+static volatile bool *durable_flag;
+
+static void
+say_durable(void)
+{
+	*durable_flag = true;
+}
+
+static void
+be_quiet(void)
+{
+	int fd = open("/dev/null", O_WRONLY);
+
+	if (getenv("CRASH_LOG") == NULL)
+		dup2(fd, STDERR_FILENO);
+	alarm(60);
+}
+
+static void
+update_body(void *arg)
+{
+	struct worker *w = arg;
+
+	be_quiet();
+	session_update(&w->place, &w->mailbox, say_durable);
+}
+
+static void
+login_body(void *arg)
+{
+	struct worker *w = arg;
+	bool well;
+
+	be_quiet();
+	well = session_login(&w->place);
+	fflush(stdout);
+	_exit(well ? 0 : 1);
+}
+
+static void
+record_run(struct worker *w, void (*body)(void *arg))
+{
+	struct tracer tracer = { let_go, record, w };
+	bool killed;
+
+	history_begin(w);
+	tracer_run(&tracer, body, w, &killed);
+	if (*w->durable && w->history->durable == NOWHERE)
+		w->history->durable = w->history->count;
+}
+
+/* --- what the disk holds --- */
+
+enum luck { LUCK_NOTHING, LUCK_ALL, LUCK_SOME, LUCKS };
+
+static void
+resize(struct text *text, uint64_t len)
+{
+	if (len > text->len) {
+		if ((text->p = realloc(text->p, len + 1)) == NULL)
+			bail("memory");
+		memset(text->p + text->len, 0, len - text->len);
+	}
+	text->len = len;
+}
+
+static bool
+lucky(struct worker *w, enum luck luck)
+{
+	return luck == LUCK_ALL || (luck == LUCK_SOME && random_below(&w->random, 2) == 0);
+}
+
+static void
+put_part(struct text *text, const struct event *e, uint64_t from, uint64_t to)
+{
+	if (text->len < to)
+		resize(text, to);
+	memcpy(text->p + from, e->data.p + (from - e->at), to - from);
+}
+
+/* A write that was not synced: each sector for itself. */
+static void
+put_sectors(struct worker *w, struct text *text, const struct event *e, enum luck luck)
+{
+	uint64_t from, to, end = e->at + e->data.len;
+
+	for (from = e->at; from < end; from = to) {
+		to = from / SECTOR * SECTOR + SECTOR;
+		if (to > end)
+			to = end;
+		if (lucky(w, luck))
+			put_part(text, e, from, to);
+	}
+}
+
+/* The content of file after the first end events. */
+static struct text
+content_of(struct worker *w, uint32_t file, uint32_t end, enum luck luck)
+{
+	const struct history *h = w->history;
+	struct text text = { NULL, 0 };
+	uint32_t i, synced = 0;
+
+	text_append(&text, h->files[file].content.p, h->files[file].content.len);
+	for (i = 0; i < end; i++)
+		if (h->events[i].what == SYNC && h->events[i].file == file)
+			synced = i;
+	for (i = 0; i < end; i++) {
+		const struct event *e = &h->events[i];
+
+		if (e->file != file)
+			continue;
+		if (e->what == WRITE)
+			put_sectors(w, &text, e, i < synced ? LUCK_ALL : luck);
+		else if (e->what == RESIZE && lucky(w, i < synced ? LUCK_ALL : luck))
+			resize(&text, e->at);
+	}
+	return text;
+}
+
+static bool
+is_name_event(const struct event *e)
+{
+	return e->what == CREATE || e->what == RENAME || e->what == UNLINK;
+}
+
+static void
+names_after(struct worker *w, uint32_t end, enum luck luck, uint32_t names[NAMES])
+{
+	const struct history *h = w->history;
+	uint32_t i, synced = 0, pending = 0, many;
+
+	for (i = 0; i < end; i++)
+		if (h->events[i].what == SYNC_FOLDER)
+			synced = i;
+	for (i = synced; i < end; i++)
+		pending += is_name_event(&h->events[i]);
+	many = luck == LUCK_ALL ? pending : luck == LUCK_NOTHING ? 0 : random_below(&w->random, pending + 1);
+	memcpy(names, h->names, sizeof(h->names));
+	for (i = 0; i < end; i++) {
+		const struct event *e = &h->events[i];
+
+		if (!is_name_event(e))
+			continue;
+		if (i >= synced && many-- == 0)
+			break;
+		if (e->what == CREATE) {
+			names[e->name] = e->file;
+		} else {
+			if (e->what == RENAME)
+				names[e->to] = names[e->name];
+			names[e->name] = NOWHERE;
+		}
+	}
+}
+
+/* Makes the folder what the disk holds when power fails after the first end events. */
+static void
+lose_power(struct worker *w, uint32_t end, enum luck luck)
+{
+	uint32_t names[NAMES];
+	struct text text;
+	int name;
+
+	names_after(w, end, luck, names);
+	for (name = MBOX + 1; name < NAMES; name++)
+		if (unlink(w->paths[name]) == -1 && errno != ENOENT)
+			bail(w->paths[name]);
+	for (name = 0; name < NAMES; name++) {
+		if (names[name] == NOWHERE)
+			continue;
+		text = content_of(w, names[name], end, luck);
+		file_write(w->paths[name], text); /* the mbox keeps its inode */
+		free(text.p);
+	}
+}
+
+/* --- judging --- */
+
+static bool
+login(struct worker *w)
+{
+	pid_t child = fork();
+	int status;
+
+	if (child == -1)
+		bail("fork");
+	if (child == 0)
+		login_body(w);
+	if (waitpid(child, &status, 0) == -1)
+		bail("waitpid");
+	return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+static bool
+is_either(struct worker *w, struct text late, bool durable)
+{
+	struct text found = file_read(w->place.mbox), before = { NULL, 0 }, after = { NULL, 0 };
+	bool is_before, is_after;
+
+	text_append(&before, w->mailbox.before.p, w->mailbox.before.len);
+	text_append(&before, late.p, late.len);
+	text_append(&after, w->mailbox.after.p, w->mailbox.after.len);
+	text_append(&after, late.p, late.len);
+	is_before = text_equal(found, before) && !durable;
+	is_after = text_equal(found, after);
+	__atomic_add_fetch(is_after ? &w->counts->afters : &w->counts->befores, 1, __ATOMIC_RELAXED);
+	free(found.p);
+	free(before.p);
+	free(after.p);
+	return is_before || is_after;
+}
+
+static void
+append_some(struct worker *w, struct text *late, uint32_t n)
+{
+	struct text message;
+
+	if (random_below(&w->random, 2) == 0)
+		return;
+	message = late_message(n);
+	file_append(w->place.mbox, message);
+	text_append(late, message.p, message.len);
+	free(message.p);
+	__atomic_add_fetch(&w->counts->appended, 1, __ATOMIC_RELAXED);
+}
+
+/* Power fails while the last failure is being recovered from. */
+static void
+lose_power_again(struct worker *w)
+{
+	struct history *first = w->history;
+
+	if ((w->history = calloc(1, sizeof(*w->history))) == NULL)
+		bail("memory");
+	record_run(w, login_body);
+	if (w->history->count > 0) {
+		lose_power(w, random_below(&w->random, w->history->count + 1), (enum luck)random_below(&w->random, LUCKS));
+		__atomic_add_fetch(&w->counts->nested, 1, __ATOMIC_RELAXED);
+	}
+	history_clear(w->history);
+	free(w->history);
+	w->history = first;
+}
+
+static void
+try_state(struct worker *w, uint32_t end, enum luck luck)
+{
+	struct text late = { NULL, 0 };
+	bool durable = end >= w->history->durable;
+
+	text_append(&late, "", 0);
+	lose_power(w, end, luck);
+	append_some(w, &late, 1);
+	if (random_below(&w->random, 4) == 0) {
+		lose_power_again(w);
+		append_some(w, &late, 2);
+	}
+	__atomic_add_fetch(&w->counts->states, 1, __ATOMIC_RELAXED);
+	if (!login(w) || !is_either(w, late, durable)) {
+		printf("# case %u, event %u of %u, luck %d: the mailbox is neither as before nor as after\n", w->seed, end,
+		    w->history->count, (int)luck);
+		fflush(stdout);
+		__atomic_add_fetch(&w->counts->failures, 1, __ATOMIC_RELAXED);
+	}
+	free(late.p);
+}
+
+static void
+try_all(struct worker *w)
+{
+	uint32_t end, i;
+
+	mailbox_make(&w->mailbox, w->seed);
+	w->random = w->seed * 7919u + 12345u;
+	*w->durable = false;
+	place_clear(&w->place);
+	file_write(w->place.mbox, w->mailbox.before);
+	record_run(w, update_body);
+	if (!*w->durable)
+		bail("an UPDATE without any crash is wrong");
+	for (end = 0; end <= w->history->count; end++) {
+		try_state(w, end, LUCK_NOTHING);
+		try_state(w, end, LUCK_ALL);
+		for (i = 2; i < TRIALS; i++)
+			try_state(w, end, LUCK_SOME);
+	}
+	mailbox_free(&w->mailbox);
+}
+
+static void
+work(struct counts *counts, uint32_t end)
+{
+	struct worker w = { .counts = counts };
+
+	w.durable = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (w.durable == MAP_FAILED || (w.history = calloc(1, sizeof(*w.history))) == NULL)
+		bail("memory");
+	durable_flag = w.durable;
+	place_make(&w.place, "power");
+	set_paths(&w);
+	while ((w.seed = __atomic_fetch_add(&counts->next, 1, __ATOMIC_RELAXED)) < end)
+		try_all(&w);
+	history_clear(w.history);
+	place_remove(&w.place);
+	fflush(stdout);
+	_exit(0);
+}
+
+static bool
+run_workers(struct counts *counts, uint32_t first, uint32_t end)
+{
+	bool well = true;
+	int status, i;
+	pid_t child;
+
+	fflush(stdout);
+	counts->next = first;
+	for (i = 0; i < WORKERS; i++) {
+		if ((child = fork()) == -1)
+			bail("fork");
+		if (child == 0)
+			work(counts, end);
+	}
+	while (wait(&status) > 0)
+		well = well && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+	return well;
+}
+
+int
+main(int argc, char **argv)
+{
+	uint32_t cases = argc > 1 ? (uint32_t)strtoul(argv[1], NULL, 10) : CASES;
+	uint32_t first = argc > 2 ? (uint32_t)strtoul(argv[2], NULL, 10) : 1;
+	const char *missing = tracer_missing();
+	struct counts *counts;
+	bool ended, well;
+
+	if (missing != NULL) {
+		printf("1..0 # SKIP %s\n", missing);
+		return 0;
+	}
+	counts = mmap(NULL, sizeof(*counts), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (counts == MAP_FAILED)
+		bail("mmap");
+	printf("1..2\n");
+	ended = run_workers(counts, first, first + cases);
+	well = ended && counts->failures == 0 && counts->states > 0;
+	printf("# %u mailboxes: %u states of the disk tried, power lost again in %u recoveries, %u messages appended\n", cases,
+	    counts->states, counts->nested, counts->appended);
+	printf("%s 1 - every loss of power leaves the mailbox before or after\n", well ? "ok" : "not ok");
+	printf("# found as before: %u, as after: %u\n", counts->befores, counts->afters);
+	printf("%s 2 - both were seen\n", counts->befores > 0 && counts->afters > 0 ? "ok" : "not ok");
+	return well ? 0 : 1;
+}

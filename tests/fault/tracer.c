@@ -1,0 +1,184 @@
+#include "tracer.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <elf.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/user.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "mailbox.h"
+
+/* The calls by which the mail store changes.  Opening counts when it makes or empties a file. */
+static bool
+is_watched(const struct traced_call *call)
+{
+	switch (call->number) {
+	case SYS_openat:
+		return (call->args[2] & (O_CREAT | O_TRUNC)) != 0;
+	case SYS_write:
+	case SYS_pwrite64:
+	case SYS_ftruncate:
+	case SYS_fallocate:
+	case SYS_fsync:
+	case SYS_fdatasync:
+	case SYS_fchmod:
+	case SYS_renameat:
+	case SYS_renameat2:
+	case SYS_unlinkat:
+	case SYS_linkat:
+	case SYS_utimensat:
+#ifdef SYS_rename
+	case SYS_rename:
+	case SYS_unlink:
+	case SYS_link:
+#endif
+		return true;
+	default:
+		return false;
+	}
+}
+
+static bool
+set_length(pid_t child, uint64_t length)
+{
+	struct user_regs_struct regs;
+	struct iovec iov = { &regs, sizeof(regs) };
+
+	if (ptrace(PTRACE_GETREGSET, child, (void *)NT_PRSTATUS, &iov) == -1)
+		return false;
+#if defined(__x86_64__)
+	regs.rdx = length;
+#elif defined(__aarch64__)
+	regs.regs[2] = length;
+#else
+	(void)length;
+	return false;
+#endif
+	return ptrace(PTRACE_SETREGSET, child, (void *)NT_PRSTATUS, &iov) == 0;
+}
+
+/* Lets the child run to its next stop; false when it is no more. */
+static bool
+next_stop(pid_t child, int *status)
+{
+	int signal = 0;
+
+	for (;;) {
+		if (ptrace(PTRACE_SYSCALL, child, NULL, (void *)(intptr_t)signal) == -1 || waitpid(child, status, 0) == -1)
+			bail("ptrace");
+		if (!WIFSTOPPED(*status))
+			return false;
+		if (WSTOPSIG(*status) == (SIGTRAP | 0x80))
+			return true;
+		signal = WSTOPSIG(*status);
+	}
+}
+
+static bool
+get_entry(pid_t child, struct traced_call *call)
+{
+	struct __ptrace_syscall_info info;
+
+	if (ptrace(PTRACE_GET_SYSCALL_INFO, child, (void *)sizeof(info), &info) <= 0)
+		bail("PTRACE_GET_SYSCALL_INFO");
+	if (info.op != PTRACE_SYSCALL_INFO_ENTRY)
+		return false;
+	call->number = info.entry.nr;
+	memcpy(call->args, info.entry.args, sizeof(call->args));
+	call->writes = call->number == SYS_write || call->number == SYS_pwrite64;
+	return true;
+}
+
+static void
+get_exit(pid_t child, struct traced_call *call)
+{
+	struct __ptrace_syscall_info info;
+
+	if (ptrace(PTRACE_GET_SYSCALL_INFO, child, (void *)sizeof(info), &info) <= 0)
+		bail("PTRACE_GET_SYSCALL_INFO");
+	call->result = info.op == PTRACE_SYSCALL_INFO_EXIT ? info.exit.rval : -1;
+}
+
+static pid_t
+start(void (*body)(void *arg), void *arg)
+{
+	pid_t child = fork();
+	int status;
+
+	if (child == -1)
+		bail("fork");
+	if (child == 0) {
+		if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) == -1)
+			_exit(98);
+		raise(SIGSTOP);
+		body(arg);
+		_exit(0);
+	}
+	if (waitpid(child, &status, 0) == -1 || !WIFSTOPPED(status))
+		bail("the traced child did not stop");
+	if (ptrace(PTRACE_SETOPTIONS, child, NULL, (void *)(PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL)) == -1)
+		bail("PTRACE_SETOPTIONS");
+	return child;
+}
+
+uint32_t
+tracer_run(const struct tracer *tracer, void (*body)(void *arg), void *body_arg, bool *killed)
+{
+	pid_t child = start(body, body_arg);
+	enum trace_verdict verdict;
+	struct traced_call call;
+	uint32_t calls = 0;
+	uint64_t length;
+	int status;
+
+	*killed = false;
+	while (next_stop(child, &status)) {
+		if (!get_entry(child, &call))
+			continue;
+		if (!is_watched(&call))
+			continue;
+		calls++;
+		verdict = tracer->before(tracer->arg, calls, &call, &length);
+		if (verdict == TRACE_TEAR && !set_length(child, length))
+			bail("the length of a write cannot be changed");
+		if (!next_stop(child, &status))
+			break;
+		get_exit(child, &call);
+		if (tracer->after != NULL)
+			tracer->after(tracer->arg, child, &call);
+		if (verdict != TRACE_GO_ON) {
+			*killed = true;
+			kill(child, SIGKILL);
+			if (waitpid(child, &status, 0) == -1)
+				bail("waitpid");
+			return calls;
+		}
+	}
+	if (!WIFEXITED(status))
+		bail("the traced child was killed by somebody else");
+	return calls;
+}
+
+const char *
+tracer_missing(void)
+{
+	pid_t child;
+	int status;
+
+#if !defined(__x86_64__) && !defined(__aarch64__)
+	return "system calls of this processor are not known here";
+#endif
+	if ((child = fork()) == 0)
+		_exit(ptrace(PTRACE_TRACEME, 0, NULL, NULL) == -1);
+	if (child == -1 || waitpid(child, &status, 0) == -1 || !WIFEXITED(status) || WEXITSTATUS(status) != 0)
+		return "ptrace is not allowed";
+	return NULL;
+}

@@ -1,0 +1,43 @@
+/*
+ * Runs a function in a child and stops at its system calls, with ptrace(2): the code under test knows nothing of it.
+ */
+#ifndef FAULT_TRACER_H
+#define FAULT_TRACER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/* A system call that changes files or waits for the disk. */
+struct traced_call {
+	uint64_t number;	/* of the system call */
+	uint64_t args[6];
+	int64_t result;		/* after it */
+	bool writes;		/* write, pwrite64: args[2] is a length that can be shortened */
+};
+
+/* What to do with a call that is about to be made. */
+enum trace_verdict {
+	TRACE_GO_ON,
+	TRACE_KILL_AFTER,	/* SIGKILL when it has been made */
+	TRACE_TEAR		/* the same, and only length bytes of it are written */
+};
+
+struct tracer {
+	/* Before the call; which counts from 1. */
+	enum trace_verdict (*before)(void *arg, uint32_t which, const struct traced_call *call, uint64_t *length);
+	/* After it; may be NULL. */
+	void (*after)(void *arg, pid_t child, const struct traced_call *call);
+	void *arg;
+};
+
+/* Null, or why this machine or these rights do not allow it. */
+const char *tracer_missing(void);
+
+/*
+ * Forks and runs body(arg) there under tracer.  Returns how many calls were made.  *killed: it did not come to its
+ * end.
+ */
+uint32_t tracer_run(const struct tracer *tracer, void (*body)(void *arg), void *body_arg, bool *killed);
+
+#endif

@@ -1,0 +1,395 @@
+"""The delivery tests: all delivery agents and mutt on mailboxes from which POP3 sessions fetch and delete, and several
+sessions on one maildrop, while processes are killed.  Runs as root in the copy of the machine (see delivery.sh).
+
+Longer runs, by environment:
+POSTERN_DELIVERY_SECONDS    how long mail is delivered; the second test takes half of it (default 70)
+POSTERN_DELIVERY_MESSAGES   how many messages each agent delivers in this time, if it can (default 700)
+POSTERN_DELIVERY_CLIENTS    how many POP3 sessions there are at a time (default 6)
+POSTERN_DELIVERY_SEED       for the same messages and choices again; what runs at the same time is never the same again
+POSTERN_DELIVERY_EVIDENCE   a folder for the ledgers, the log and the mailboxes, if something failed
+"""
+
+import collections
+import fcntl
+import grp
+import multiprocessing
+import os
+import pwd
+import random
+import shutil
+import socket
+import sys
+import time
+import traceback
+
+import delivery_account
+import delivery_agents
+import delivery_contest
+import delivery_mail
+import delivery_pop
+from box import Tap, all_gone, processes, sh, write
+
+HERE = "/postern"
+LEDGERS = HERE + "/ledgers"
+EVIDENCE = HERE + "/evidence"
+LOG = HERE + "/log"
+STATE = "/var/lib/postern"
+USERS_FILE = "/etc/postern-users"
+SECRET = "$1$postern$veiqegGviTJ/WwaXyBmWK1"  # delivery_pop.PASSWORD; cheap, for there are many logins
+FIRST = 120
+
+# What may stay in the state folders and in Maildirs between two sessions.
+KEPT = {"index", "session.lock", "last", ".postern-index", ".postern-lock"}
+
+
+class User:
+    """An account and how it is treated.  struck: sessions are killed; mutt purges; rewriters: dovecot-lda moves what is there;
+    quiet: no POP3 session ever, which tells whether the agents lose mail by themselves."""
+
+    def __init__(self, name, kind, struck=False, mutt=False, rewriters=False, quiet=False, first=FIRST):
+        self.name = name
+        self.kind = kind
+        self.struck = struck
+        self.mutt = mutt
+        self.rewriters = rewriters
+        self.quiet = quiet
+        self.first = first
+        self.home = "/home/" + name
+        self.uid = self.gid = 0
+        self.inode = 0
+
+
+# Where a helper is killed while it moves messages, an mbox has one of them twice until the next login: programs that only
+# append do no harm then, but those that rewrite the mbox would (postern-maildrop(7)).  So it is the one or the other.
+DELIVERED = [
+    User("ada", "mbox", struck=True),
+    User("bea", "mbox", struck=True),
+    User("bob", "mbox", struck=True),
+    User("cyd", "mbox", mutt=True, rewriters=True),
+    User("dot", "mbox", mutt=True, rewriters=True),
+    User("eve", "mbox", mutt=True, rewriters=True, quiet=True),
+    User("fay", "maildir", struck=True),
+    User("gil", "maildir", mutt=True, rewriters=True),
+    User("hal", "maildir", mutt=True, rewriters=True, quiet=True),
+]
+CONTESTED = [User(name, "mbox", struck=True, first=300) for name in ("ivy", "jon", "kim", "liz")]
+CONTESTED += [User(name, "maildir", struck=True, first=300) for name in ("max", "nan")]
+
+
+def environment():
+    """What delivery.sh was given."""
+    with open(HERE + "/environment") as f:
+        given = dict(line.rstrip("\n").split("=", 1) for line in f)
+    return {"seconds": int(given.get("POSTERN_DELIVERY_SECONDS", 70)),
+            "messages": int(given.get("POSTERN_DELIVERY_MESSAGES", 700)),
+            "clients": int(given.get("POSTERN_DELIVERY_CLIENTS", 6)),
+            "seed": given.get("POSTERN_DELIVERY_SEED", str(time.time_ns()))}
+
+
+def folders():
+    with open(HERE + "/folders") as f:
+        return dict(line.rstrip("\n").split("=", 1) for line in f)
+
+
+# --- setting up ---
+
+def collect_log(ready):
+    """Takes the place of syslogd; each line with the time that the ledgers go by."""
+    log = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    if os.path.lexists("/dev/log"):
+        os.unlink("/dev/log")
+    log.bind("/dev/log")
+    os.chmod("/dev/log", 0o666)
+    ready.set()
+    with open(LOG, "wb", buffering=0) as f:
+        while True:
+            line = log.recv(65536).rstrip(b"\0\n")
+            f.write(b"%.3f %s\n" % (time.monotonic(), line))
+
+
+def set_up_server(where):
+    """The rights that `make install` gives as root, and the settings."""
+    service = where["service_user"]
+    delivery_agents.make_account(service)
+    shutil.chown(where["helper"], "root", service)
+    os.chmod(where["helper"], 0o4710)
+    os.makedirs(STATE, mode=0o711)
+    os.chmod(STATE, 0o711)
+    write(where["settings"], "authentication = users\nusers-file = %s\nstate-directory = %s\nminimum-uid = 1000\n"
+          "mail-location = maildir:~/Maildir mbox:/var/mail/%%u\ncleartext-login = always\n" % (USERS_FILE, STATE))
+
+
+def set_up_user(user, seed):
+    sh(["useradd", "--create-home", "--user-group", "--shell", "/bin/sh", user.name])
+    account = pwd.getpwnam(user.name)
+    user.uid, user.gid = account.pw_uid, account.pw_gid
+    dice = random.Random("%s %s" % (seed, user.name))
+    messages, rows = [], []
+    for n in range(user.first):
+        serial, purger = "first-%s-%04d" % (user.name, n), user.mutt and dice.random() < 0.1
+        messages.append(delivery_mail.make(serial, user.name, purger, dice))
+        rows.append(vars(delivery_agents.Sent("first", user.name, serial, purger, True, "")))
+    delivery_agents.write_ledger("%s/sent-first-%s" % (LEDGERS, user.name), rows)
+    (fill_mbox if user.kind == "mbox" else fill_maildir)(user, messages)
+    delivery_agents.set_up_user(user)
+
+
+def fill_mbox(user, messages):
+    """A mailbox in the spool with Debian's rights."""
+    path = delivery_agents.mailbox_of(user)
+    quoted = (delivery_mail.quote(message) for message in messages)
+    write(path, b"".join(b"From mary@example.net Fri Nov 21 09:55:06 1997\n" + q + b"\n" for q in quoted), 0o660)
+    os.chown(path, user.uid, grp.getgrnam("mail").gr_gid)
+    os.chmod(path, 0o660)
+    user.inode = os.stat(path).st_ino
+
+
+def fill_maildir(user, messages):
+    path = delivery_agents.mailbox_of(user)
+    for folder in ("", "/tmp", "/cur", "/new"):
+        os.mkdir(path + folder, 0o700)
+        os.chown(path + folder, user.uid, user.gid)
+    for n, message in enumerate(messages):
+        name = "%s/new/%d.M%dP1.first" % (path, 880000000 + n, n)
+        write(name, message, 0o600)
+        os.chown(name, user.uid, user.gid)
+
+
+def set_up(where, seed):
+    os.mkdir(LEDGERS)
+    ready = multiprocessing.Event()
+    multiprocessing.Process(target=collect_log, args=(ready,), daemon=True).start()
+    ready.wait(10)
+    set_up_server(where)
+    delivery_agents.set_up()
+    lines = []
+    for user in DELIVERED + CONTESTED:
+        set_up_user(user, seed)
+        lines.append("%s:%s:%d:%d::%s::\n" % (user.name, SECRET, user.uid, user.gid, user.home))
+    write(USERS_FILE, "".join(lines), 0o600)
+
+
+# --- the first test: delivery while sessions delete ---
+
+def fetch_until(server, users, stopped, seed, path):
+    """One client after the other, until told to stop."""
+    dice = random.Random(seed)
+    visits = []
+    while not stopped.is_set():
+        user = dice.choice(users)
+        visit = delivery_pop.struck_visit if user.struck and dice.random() < 0.4 else delivery_pop.visit
+        visits.append(visit(server, user, dice))
+    delivery_agents.write_ledger(path, [v.row() for v in visits])
+
+
+def start(target, *args):
+    process = multiprocessing.Process(target=target, args=args)
+    process.start()
+    return process
+
+
+def start_deliveries(users, agents, count, seconds, seed, name):
+    return [start(delivery_agents.Deliveries(agent, users, count, seconds, seed).run, "%s/sent-%s-%s" % (LEDGERS, name, agent.name))
+            for agent in agents]
+
+
+def deliver_and_fetch(tap, server, given):
+    """Returns when all that was taken is delivered, and no session runs any more."""
+    stopped = multiprocessing.Event()
+    fetched = [u for u in DELIVERED if not u.quiet]
+    clients = [start(fetch_until, server, fetched, stopped, "%s %d" % (given["seed"], n), "%s/visits-%d" % (LEDGERS, n))
+               for n in range(given["clients"])]
+    clients.append(start(delivery_agents.purge_until, [u for u in DELIVERED if u.mutt], stopped, LEDGERS + "/mutt"))
+    for process in start_deliveries(DELIVERED, delivery_agents.AGENTS, given["messages"], given["seconds"], given["seed"], "1"):
+        process.join()
+    left = delivery_agents.empty_queues(60)
+    stopped.set()
+    for process in clients:
+        process.join()
+    tap.equal(left, 0, "exim and postfix have delivered all that they had taken")
+    tap.equal([p.exitcode for p in clients], [0] * len(clients), "the clients and mutt's loop come to their end")
+
+
+def tell_counts(tap, sent, visits):
+    """What was done; checks that all of it was really tried."""
+    taken = collections.Counter(s["agent"] for s in sent if s["taken"])
+    refused = collections.Counter(s["agent"] for s in sent if not s["taken"])
+    entered = [v for v in visits if v["entered"] is not None]
+    killed = collections.Counter("%s at %s" % tuple(v["killed"]) for v in visits if v["killed"])
+    there = taken.pop("first")
+    tap.say("messages delivered: %d (%s), beside %d that were there" % (sum(taken.values()), counts(taken), there))
+    if refused:
+        tap.say("refused by agents, so not counted: " + counts(refused))
+    tap.say("POP3 sessions: %d, %d let in; they ended: %s" % (len(visits), len(entered), counts(collections.Counter(
+        v["end"] for v in visits))))
+    tap.say("messages removed by an acknowledged QUIT: %d; by one without an answer: at most %d" % (
+        sum(len(v["deleted"]) for v in visits if v["acknowledged"]),
+        sum(len(v["deleted"]) for v in visits if v["asked"] and not v["acknowledged"])))
+    tap.say("processes killed: %d (%s)" % (sum(killed.values()), counts(killed)))
+    return taken, entered, killed
+
+
+def counts(counter):
+    return ", ".join("%d %s" % (n, key) for key, n in sorted(counter.items())) or "none"
+
+
+def check_books(tap, users, sent, visits, what):
+    """The heart of it, one check for each promise."""
+    books = [delivery_account.settle(user, sent, visits) for user in users]
+    for promise, kept in (("lost", "no message is lost"), ("twice", "none is there or removed twice"),
+                          ("came_back", "none comes back after it was removed"),
+                          ("strange", "all in the mailboxes are byte for byte what was sent"),
+                          ("new_ids", "unique-ids stay what they were"), ("problems", "every answer is right")):
+        found = delivery_account.gather(books, promise)
+        tap.ok(not found, what + ": " + kept, delivery_account.tell(found))
+    tap.say("%s: %d sent, %d removed by clients, %d perhaps removed, %d still there, %d saved and purged by mutt" % (
+        what, *(sum(b.count(f) for b in books) for f in (lambda f: f.sent, lambda f: f.gone,
+                lambda f: f.maybe and not f.gone and not f.stays, lambda f: f.stays, lambda f: f.saved))))
+
+
+def check_delivery(tap, server, given):
+    deliver_and_fetch(tap, server, given)
+    sent = delivery_agents.read_ledgers(LEDGERS + "/sent-1-*") + delivery_agents.read_ledgers(LEDGERS + "/sent-first-*")
+    visits = delivery_agents.read_ledgers(LEDGERS + "/visits-*")
+    taken, entered, killed = tell_counts(tap, sent, visits)
+    tap.ok(all(taken[a.name] for a in delivery_agents.AGENTS) and entered and killed, "all agents delivered, and sessions were killed")
+    mutt = delivery_agents.read_ledgers(LEDGERS + "/mutt")
+    tap.ok(mutt and all(m["ended"] for m in mutt), "mutt came to its end, %d times" % len(mutt), repr(mutt[:8]))
+    check_books(tap, [u for u in DELIVERED if u.quiet], sent, visits, "mailboxes without POP3 (%s)" % kinds(True))
+    for kind in ("mbox", "maildir"):
+        check_books(tap, [u for u in DELIVERED if u.kind == kind and not u.quiet], sent, visits, kind)
+
+
+def kinds(quiet):
+    return ", ".join("%s's %s" % (u.name, u.kind) for u in DELIVERED if u.quiet == quiet)
+
+
+# --- the second test: several sessions on one maildrop ---
+
+def check_contests(tap, server, given):
+    seconds = given["seconds"] / 2
+    agents = [a for a in delivery_agents.AGENTS if not a.rewrites]
+    deliveries = start_deliveries(CONTESTED, agents, given["messages"] / 8, seconds, given["seed"], "2")
+    players = [start(delivery_contest.contest_until, server, user, (2, 4, 8), seconds, given["seed"],
+                     "%s/contest-%s" % (LEDGERS, user.name), "%s/rounds-%s" % (LEDGERS, user.name)) for user in CONTESTED]
+    for process in deliveries:
+        process.join()
+    left = delivery_agents.empty_queues(60)
+    for process in players:
+        process.join()
+    tap.equal(left, 0, "contests: exim and postfix have delivered all that they had taken")
+    tap.equal([p.exitcode for p in players], [0] * len(players), "contests: the players come to their end")
+    rounds = delivery_agents.read_ledgers(LEDGERS + "/rounds-*")
+    check_rounds(tap, rounds)
+    sent = delivery_agents.read_ledgers(LEDGERS + "/sent-2-*") + delivery_agents.read_ledgers(LEDGERS + "/sent-first-*")
+    check_books(tap, CONTESTED, sent, delivery_agents.read_ledgers(LEDGERS + "/contest-*"), "contests")
+
+
+def check_rounds(tap, rounds):
+    for number in (2, 4, 8):
+        these = [r for r in rounds if r["number"] == number]
+        found = ["%s, %s killed at %s: %s" % (r["user"], r["role"], r["stage"], p) for r in these for p in r["problems"]]
+        tap.ok(these and not found, "%d sessions at once: one has the maildrop, the others [IN-USE], and then it is free (%d rounds)"
+               % (number, len(these)), delivery_account.tell(found))
+    killed = collections.Counter("%s at %s" % (r["role"], r["stage"]) for r in rounds if r["killed"])
+    tap.say("contests: %d rounds, %d processes killed (%s)" % (len(rounds), sum(killed.values()), counts(killed)))
+    waited = [r["waited"] for r in rounds if r["waited"] is not None]
+    tap.say("contests: the next session was let in after %.3f s at most" % max(waited, default=0))
+    tap.ok(killed, "contests: processes were killed")
+
+
+# --- what is left ---
+
+def held_locks():
+    """The files that somebody holds a lock on: mailboxes, and postern's own."""
+    held = []
+    for path in ["/var/mail/" + name for name in os.listdir("/var/mail")] + own_files():
+        with open(path, "rb+") as f:
+            try:
+                fcntl.lockf(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                held.append(path)
+    return held
+
+
+def own_files():
+    """What postern keeps: its state, and its files in Maildirs."""
+    tops = [u.home + "/Maildir/" for u in DELIVERED + CONTESTED if u.kind == "maildir"]
+    return ([os.path.join(folder, name) for folder, _, names in os.walk(STATE) for name in names] +
+            [top + name for top in tops for name in os.listdir(top) if name.startswith(".postern")])
+
+
+def left_files():
+    """Lock files, journals and temporary files, wherever postern makes some."""
+    mailboxes = {u.name for u in DELIVERED + CONTESTED}
+    found = ["/var/mail/" + name for name in os.listdir("/var/mail") if name not in mailboxes]
+    return found + [path for path in own_files() if os.path.basename(path) not in KEPT]
+
+
+def spool_changes():
+    """Mailboxes that are not the same files with the same rights as before."""
+    changed = []
+    for user in DELIVERED + CONTESTED:
+        if user.kind == "mbox":
+            st = os.lstat(delivery_agents.mailbox_of(user))
+            now = (st.st_ino, st.st_mode & 0o7777, st.st_uid, st.st_gid)
+            if now != (user.inode, 0o660, user.uid, grp.getgrnam("mail").gr_gid):
+                changed.append("%s: inode %d, mode %o, owner %d:%d; it was inode %d" % (user.name, *now, user.inode))
+    return changed
+
+
+def alarming_log_lines():
+    """What postern may not have to say, whoever is killed."""
+    words = (b"sandbox", b"strange", b"start-failed", b"helper-says", b"signal 11", b"signal 6", b"signal=11", b"signal=6")
+    with open(LOG, "rb") as f:
+        return [line.decode(errors="replace").rstrip() for line in f if b"postern" in line and any(w in line for w in words)]
+
+
+def check_left(tap):
+    all_gone()
+    tap.equal(["%d %s" % (p.pid, p.exe) for p in processes()], [], "no process of postern is left")
+    tap.equal(left_files(), [], "no lock file, journal or temporary file is left")
+    tap.equal(held_locks(), [], "nobody holds a lock on a mailbox or a file of postern's")
+    changed = spool_changes()
+    tap.ok(not changed, "mailboxes in the spool are the same files, with the same owner and rights", "\n".join(changed))
+    alarming = alarming_log_lines()
+    tap.ok(not alarming, "nothing alarming in the log", delivery_account.tell(alarming))
+
+
+def save_evidence():
+    os.makedirs(EVIDENCE)
+    sh("cp -R %s %s /var/mail %s %s" % (LEDGERS, LOG, STATE, EVIDENCE), check=False)
+    for user in DELIVERED + CONTESTED:
+        sh("cp -R %s %s/home-%s" % (user.home, EVIDENCE, user.name), check=False)
+
+
+def section(tap, run, *args):
+    """A function of checks.  What it raises is a failed check."""
+    began = time.monotonic()
+    try:
+        run(tap, *args)
+    except Exception:  # whatever it is, the next section still has something to tell
+        tap.ok(False, run.__name__ + " runs to its end", traceback.format_exc())
+    tap.say("%s: %.1f s" % (run.__name__, time.monotonic() - began))
+
+
+def main():
+    given, where = environment(), folders()
+    tap = Tap(HERE + "/tap")
+    tap.say("seed %s, %d s, %d messages by each agent, %d clients" % (
+        given["seed"], given["seconds"], given["messages"], given["clients"]))
+    began = time.monotonic()
+    set_up(where, given["seed"])
+    tap.say("set up after %.1f s" % (time.monotonic() - began))
+    section(tap, check_delivery, where["server"], given)
+    section(tap, check_contests, where["server"], given)
+    delivery_agents.stop()
+    section(tap, check_left)
+    tap.say("all of it: %.1f s" % (time.monotonic() - began))
+    if True:
+        save_evidence()
+    tap.end()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
