@@ -5,9 +5,11 @@
 #ifndef COMMON_FILTER_H
 #define COMMON_FILTER_H
 
+#include <errno.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/syscall.h>
@@ -23,7 +25,7 @@
 /* The low half of argument n: both processors are little-endian. */
 #define FILTER_ARG(n) ((uint32_t)(offsetof(struct seccomp_data, args) + (n) * sizeof(uint64_t)))
 
-/* Another ABI of the same kernel (i386, x32) has other numbers for its calls: killed, not trapped. */
+/* Another ABI of the same kernel (i386) has other numbers for its calls: killed.  x32 has none that are allowed. */
 #define FILTER_BEGIN \
 	BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)), \
 	BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, FILTER_ARCH, 1, 0), \
@@ -68,6 +70,12 @@ int filter_install(const struct sock_filter *filter, unsigned short len, void (*
  * filter_landlock_allow() adds in between.  The kernel may have no Landlock (before 5.19, or switched off): -1 with
  * ENOSYS or EOPNOTSUPP then, and the caller goes on with one wall less.
  */
+static inline bool
+filter_landlock_missing(int error)
+{
+	return error == ENOSYS || error == EOPNOTSUPP;
+}
+
 int filter_landlock_begin(void);			/* a descriptor, or -1 with errno */
 int filter_landlock_allow(int ruleset, int folder, uint64_t rights);	/* LANDLOCK_ACCESS_FS_*; unknown ones are dropped */
 int filter_landlock_end(int ruleset);			/* closes it; needs no_new_privs */

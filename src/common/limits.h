@@ -31,7 +31,7 @@
 /* A login that PAM has not decided by then is given up with [SYS/TEMP]; clients wait 60 s (Thunderbird) or more. */
 #define LOGIN_SECONDS 30
 
-/* An index record is 64 bytes: a million messages are 64 MB.  More is no mailbox that POP3 can serve. */
+/* A record of the table is 32 bytes (common/table.h): ten million are 320 MB.  More is no mailbox that POP3 can serve. */
 #define MESSAGES_MAX 10000000u
 
 /* Longest path of a maildrop, the state folder or the users file. */

@@ -27,7 +27,7 @@ log_event(enum log_event event, int priority, const char *user, size_t user_len,
 	vsnprintf(record + n, LOG_BYTES, fmt, ap);
 	va_end(ap);
 	n = (int)strlen(record);
-	if (send(STDERR_FILENO, record, (size_t)n, MSG_NOSIGNAL) == -1 && errno == ENOTSOCK)
+	if (send(STDERR_FILENO, record, (size_t)n, MSG_NOSIGNAL | MSG_DONTWAIT) == -1 && errno == ENOTSOCK)
 		dprintf(STDERR_FILENO, "%s\n", record); /* a terminal or a test instead of the monitor */
 }
 
@@ -42,6 +42,17 @@ field(const char **p, const char *end, char *out, size_t size)
 	out[colon - *p] = '\0';
 	*p = colon + 1;
 	return 0;
+}
+
+/* The sender may be somebody who wants a line of its own. */
+static void
+make_printable(char *text, size_t len)
+{
+	size_t i;
+
+	for (i = 0; i < len; i++)
+		if (text[i] < 0x20 || text[i] > 0x7e)
+			text[i] = '?';
 }
 
 int
@@ -61,5 +72,7 @@ log_record_parse(const char *datagram, size_t len, struct log_record *r)
 	r->event = (enum log_event)(event[0] - '0');
 	memcpy(r->text, p, (size_t)(end - p));
 	r->text[end - p] = '\0';
+	make_printable(r->user, strlen(r->user));
+	make_printable(r->text, (size_t)(end - p));
 	return 0;
 }

@@ -129,44 +129,49 @@ handle(void *user, const char *section, const char *name, const char *value)
 		r->seen[i] = true;
 		break;
 	}
-	if (section[0] != '\0')
-		wrong = "there are no sections";
+	(void)section;
 	if (wrong == NULL)
 		return 1;
-	if (r->error[0] == '\0')
-		snprintf(r->error, r->size, "key=\"%s\" error=\"%s\"",
-		    text_escape(escaped, sizeof(escaped), name, strlen(name)), wrong);
+	snprintf(r->error, r->size, "key=\"%s\" error=\"%s\"",
+	    text_escape(escaped, sizeof(escaped), name, strlen(name)), wrong);
 	return 0;
 }
 
-/* Lines that inih would cut in two are refused.  Returns the number of the first, or 0. */
+/* One line for inih at a time: so its number is known, and no line continues another.  0 or -1. */
 static int
-long_line(const char *text)
+parse_line(struct reading *r, const char *text, size_t len)
 {
-	const char *end;
-	int line;
+	char line[SETTING_BYTES];
 
-	for (line = 1; *text != '\0'; line++, text = *end == '\0' ? end : end + 1) {
-		end = text + strcspn(text, "\n");
-		if (end - text >= SETTING_BYTES - 2)
-			return line;
+	if (len >= sizeof(line) - 2) {
+		snprintf(r->error, r->size, "error=\"line too long\"");
+		return -1;
 	}
-	return 0;
+	memcpy(line, text, len);
+	line[len] = '\0';
+	if (line[strspn(line, " \t")] == '[') {
+		snprintf(r->error, r->size, "error=\"there are no sections\"");
+		return -1;
+	}
+	return ini_parse_string(line, handle, r) == 0 ? 0 : -1;
 }
 
 static int
 parse(struct reading *r, const char *text)
 {
 	char what[300];
+	size_t len;
 	int line;
 
-	if ((line = long_line(text)) != 0)
-		snprintf(r->error, r->size, "error=\"line too long\"");
-	else if ((line = ini_parse_string(text, handle, r)) == 0)
-		return 0;
-	snprintf(what, sizeof(what), "%.290s", r->error[0] != '\0' ? r->error : "error=\"not name = value\"");
-	snprintf(r->error, r->size, "file=%s line=%d %s", r->path, line, what);
-	return -1;
+	for (line = 1; *text != '\0'; line++, text += len + (text[len] != '\0')) {
+		len = strcspn(text, "\n");
+		if (parse_line(r, text, len) == 0)
+			continue;
+		snprintf(what, sizeof(what), "%.290s", r->error[0] != '\0' ? r->error : "error=\"not name = value\"");
+		snprintf(r->error, r->size, "file=%s line=%d %s", r->path, line, what);
+		return -1;
+	}
+	return 0;
 }
 
 static int

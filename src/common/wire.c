@@ -130,11 +130,12 @@ wire_recv(int sock, struct wire_msg *m)
 
 	m->len = m->pos = 0;
 	m->nfds = 0;
+	/* A peer that closed with something unread is told once as ECONNRESET, before what it had sent. */
 	do
 		n = recvmsg(sock, &msg, MSG_CMSG_CLOEXEC);
-	while (n == -1 && errno == EINTR);
+	while (n == -1 && (errno == EINTR || errno == ECONNRESET));
 	if (n == -1)
-		return errno == ECONNRESET ? 0 : -1;
+		return -1;
 	take_fds(m, &msg);
 	if (n == 0 && m->nfds == 0)
 		return 0;
@@ -191,6 +192,11 @@ wire_get_text(struct wire_msg *m, const char **text, size_t *len)
 int
 wire_get_end(const struct wire_msg *m)
 {
+	int i;
+
+	for (i = 0; i < m->nfds; i++)
+		if (m->fds[i] != -1)
+			return -1;
 	return m->pos == m->len ? 0 : -1;
 }
 

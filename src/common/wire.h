@@ -88,7 +88,7 @@ int wire_get_u32(struct wire_msg *m, uint32_t *value);
 int wire_get_u64(struct wire_msg *m, uint64_t *value);
 int wire_get_text(struct wire_msg *m, const char **text, size_t *len);
 
-/* 0 when every octet was taken, else -1. */
+/* 0 when every octet and every descriptor (set to -1 then) was taken, else -1. */
 int wire_get_end(const struct wire_msg *m);
 
 /* Closes the descriptors that came with m and were not taken (set to -1). */

@@ -27,7 +27,8 @@ account_from_system(const char *name, struct account *account)
 	}
 	account->uid = pw->pw_uid;
 	account->gid = pw->pw_gid;
-	if (snprintf(account->name, sizeof(account->name), "%s", name) >= (int)sizeof(account->name) ||
+	/* The name as the system writes it: one that was typed in another letter case must not get another mailbox. */
+	if (snprintf(account->name, sizeof(account->name), "%s", pw->pw_name) >= (int)sizeof(account->name) ||
 	    snprintf(account->home, sizeof(account->home), "%s", pw->pw_dir) >= (int)sizeof(account->home)) {
 		verdict(account, VERDICT_PERMANENT, "home-too-long");
 		return;
@@ -90,10 +91,12 @@ parse_location(const struct account *account, const char *word, size_t len, stru
 	} else {
 		return -1;
 	}
+	if (memchr(word, ':', len) != NULL)
+		return -1; /* Dovecot's options: to ignore them could mean to serve an empty maildrop */
 	location->in_home = word[0] == '~';
 	location->path[0] = '\0';
 	if (location->in_home) {
-		if (account->home[0] != '/')
+		if (account->home[0] != '/' || (len > 1 && word[1] != '/'))
 			return -1;
 		strcpy(location->path, account->home);
 		word++;

@@ -3,6 +3,7 @@
 
 #include <crypt.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -64,89 +65,113 @@ decide(const struct attempt *attempt, struct account *account)
 		account_check(attempt, account);
 }
 
-/* The verdict first, as root; then, as the user, which mail location exists: root follows no path that a user laid. */
+/*
+ * The verdict first, as root; then, as the user, which mail location exists: root follows no path that a user laid.  The session's
+ * socket is not this process's to write to, whatever fails here, and no file may get its number.
+ */
 static void __attribute__((noreturn))
-child(const struct attempt *attempt, int out)
+child(struct attempt *attempt, int out)
 {
 	static struct account account;
 	unsigned char location;
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
-	close(SESSION_SOCKET);
+	if (setpgid(0, 0) == -1 || null == -1 || dup2(null, SESSION_SOCKET) == -1)
+		_exit(1);
 	decide(attempt, &account);
+	explicit_bzero(attempt->password, sizeof(attempt->password));
 	if (write_full(out, &account, sizeof(account)) == -1 || account.verdict != VERDICT_RIGHT)
 		_exit(0);
+	alarm(LOGIN_SECONDS + 1); /* the helper may not be able to kill what has become the user (CAP_KILL) */
 	become_user(&account);
 	location = account_choose_location(&account);
 	write_full(out, &location, sizeof(location));
 	_exit(0);
 }
 
-/* read_full() with a deadline, for a child that may hang. */
-static bool
-read_in_time(int fd, void *buf, size_t len, time_t deadline)
+enum heard {
+	HEARD,
+	SILENT,		/* it ended without a word */
+	LATE,
+	ABANDONED	/* the session is gone, and nobody wants to know any more */
+};
+
+/* Reads all of len bytes from the child until the deadline (CLOCK_MONOTONIC, seconds). */
+static enum heard
+hear(int fd, void *buf, size_t len, time_t deadline)
 {
-	struct pollfd p = { .fd = fd, .events = POLLIN };
+	struct pollfd p[2] = { { .fd = fd, .events = POLLIN }, { .fd = SESSION_SOCKET } };
 	struct timespec now;
 	size_t have = 0;
 	ssize_t n;
-	int ready;
 
 	while (have < len) {
 		clock_gettime(CLOCK_MONOTONIC, &now);
 		if (now.tv_sec >= deadline)
-			return false;
-		ready = poll(&p, 1, (int)(deadline - now.tv_sec) * 1000);
-		if (ready == -1 && errno != EINTR)
-			return false;
-		if (ready != 1)
+			return LATE;
+		if (poll(p, 2, (int)(deadline - now.tv_sec) * 1000) < 1)
 			continue;
+		if ((p[1].revents & (POLLHUP | POLLERR)) != 0)
+			return ABANDONED;
 		n = read(fd, (char *)buf + have, len - have);
 		if (n == 0 || (n == -1 && errno != EINTR))
-			return false;
+			return SILENT;
 		have += n > 0 ? (size_t)n : 0;
 	}
-	return true;
+	return HEARD;
 }
 
-/* What became of a child that did not answer. */
-static void
-explain_silence(struct account *account, int status)
+/* Ends the child with all it has started, unless it has ended.  Its status; one that cannot be reached is left behind. */
+static int
+end_child(pid_t pid, enum heard heard)
 {
-	if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL)
+	int status = SIGKILL;
+
+	if (heard == SILENT || kill(-pid, SIGKILL) == 0)
+		while (waitpid(pid, &status, 0) == -1 && errno == EINTR)
+			continue;
+	return status;
+}
+
+static void
+explain_silence(struct account *account, enum heard heard, int status)
+{
+	if (heard == LATE)
 		verdict(account, VERDICT_TEMPORARY, "timeout");
 	else
 		verdict(account, VERDICT_TEMPORARY, WIFSIGNALED(status) ? "crashed" : "failed");
 }
 
 void
-authenticate(const struct attempt *attempt, struct account *account, unsigned char *location)
+authenticate(struct attempt *attempt, struct account *account, unsigned char *location)
 {
 	struct timespec now;
-	int pipefd[2], status = 0;
-	bool told, chose = false;
+	enum heard heard, rest;
+	int pipefd[2], status;
 	pid_t pid;
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
-	if (pipe(pipefd) == -1 || (pid = fork()) == -1) {
+	if (pipe2(pipefd, O_CLOEXEC) == -1 || (pid = fork()) == -1) {
 		verdict(account, VERDICT_TEMPORARY, "fork");
 		return;
 	}
-	if (pid == 0) {
-		close(pipefd[0]);
+	if (pid == 0)
 		child(attempt, pipefd[1]);
-	}
 	close(pipefd[1]);
-	told = read_in_time(pipefd[0], account, sizeof(*account), now.tv_sec + LOGIN_SECONDS);
-	if (told && account->verdict == VERDICT_RIGHT)
-		chose = read_in_time(pipefd[0], location, sizeof(*location), now.tv_sec + LOGIN_SECONDS);
-	close(pipefd[0]);
-	if (told && (account->verdict != VERDICT_RIGHT || chose)) {
-		waitpid(pid, &status, 0);
-		return;
+	setpgid(pid, pid); /* whichever of us two is first */
+	heard = rest = hear(pipefd[0], account, sizeof(*account), now.tv_sec + LOGIN_SECONDS);
+	if (heard == HEARD && account->verdict == VERDICT_RIGHT)
+		heard = rest = hear(pipefd[0], location, sizeof(*location), now.tv_sec + LOGIN_SECONDS);
+	if (heard == HEARD) {
+		char end;
+
+		clock_gettime(CLOCK_MONOTONIC, &now);
+		rest = hear(pipefd[0], &end, sizeof(end), now.tv_sec + 2);
 	}
-	/* Without CAP_KILL, one that has become the user (and hangs in a dead file server) is out of reach: it is left behind. */
-	status = SIGKILL;
-	if (kill(pid, SIGKILL) == 0)
-		waitpid(pid, &status, 0);
-	explain_silence(account, status);
+	close(pipefd[0]);
+	status = end_child(pid, rest);
+	if (heard == ABANDONED)
+		_exit(0);
+	if (heard != HEARD)
+		explain_silence(account, heard, status);
 }

@@ -41,8 +41,11 @@ struct account {
 	char mail[SETTING_BYTES];	/* its own mail-location, or the settings' */
 };
 
-/* One attempt with a time limit of LOGIN_SECONDS.  location: which of the account's mail locations (account.h) is the one. */
-void authenticate(const struct attempt *attempt, struct account *account, unsigned char *location);
+/*
+ * One attempt with a time limit of LOGIN_SECONDS.  location: which of the account's mail locations (account.h) is the one.  Ends
+ * the process when the session goes away meanwhile.
+ */
+void authenticate(struct attempt *attempt, struct account *account, unsigned char *location);
 
 /* The three ways; each fills account (name, ids, home, mail) and its verdict.  In the child, as root. */
 void auth_pam(const struct attempt *attempt, struct account *account);

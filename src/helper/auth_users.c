@@ -119,9 +119,10 @@ check_entry(const struct attempt *attempt, char *fields[F_COUNT], struct account
 	const char *hash = hash_of(fields[F_PASSWORD]);
 
 	if (hash == NULL) {
+		/* To the client it is a wrong password: another answer would tell that the name exists. */
 		log_note(LOG_ERR, "users-file path=\"%s\" error=\"password scheme that crypt(3) does not know\"",
 		    attempt->settings->users_file);
-		verdict(account, VERDICT_PERMANENT, "users-file");
+		verdict(account, VERDICT_WRONG, "scheme");
 	} else if (password_matches(attempt->password, hash)) {
 		fill_account(attempt, fields, account);
 	} else {
@@ -150,6 +151,8 @@ auth_users(const struct attempt *attempt, struct account *account)
 		else if (likeness == NULL && (hash = hash_of(fields[F_PASSWORD])) != NULL && strlen(hash) >= 13)
 			likeness = strdup(hash);
 	}
+	if (ferror(f))
+		verdict(account, VERDICT_TEMPORARY, "users-file");
 	/* A name that is not there costs what a wrong password costs: the same hash as another entry's. */
 	if (account->verdict == 0) {
 		password_matches(attempt->password, likeness != NULL ? likeness : "");

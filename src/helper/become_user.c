@@ -25,12 +25,16 @@ prove_ids(uid_t uid, gid_t gid)
 		give_up("error=\"root could be regained\"");
 }
 
+/* The change of ids takes permitted and effective ones; inheritable ones come from who started us all, and stay. */
 static void
-prove_no_capabilities(void)
+drop_capabilities(void)
 {
 	struct __user_cap_header_struct header = { _LINUX_CAPABILITY_VERSION_3, 0 };
 	struct __user_cap_data_struct data[2];
 
+	memset(data, 0, sizeof(data));
+	if (syscall(SYS_capset, &header, data) == -1)
+		give_up("error=\"capset: %s\"", strerror(errno));
 	if (syscall(SYS_capget, &header, data) == -1)
 		give_up("error=\"capget: %s\"", strerror(errno));
 	if ((data[0].effective | data[1].effective | data[0].permitted | data[1].permitted | data[0].inheritable |
@@ -49,7 +53,7 @@ become_user(const struct account *account)
 		    setresgid(account->gid, account->gid, account->gid) == -1 ||
 		    setresuid(account->uid, account->uid, account->uid) == -1)
 			give_up("error=\"giving up root: %s\"", strerror(errno));
-		prove_no_capabilities();
+		drop_capabilities();
 	}
 	prove_ids(account->uid, account->gid);
 	/* The change of ids may have reset it to fs.suid_dumpable. */

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -13,9 +14,25 @@
 #include "maildrop/dotlock.h"
 #include "maildrop/sandbox.h"
 
+/* Whether nobody but root could have laid any part of the path (which is cut up in passing and put together again). */
+static bool
+path_is_roots(char *path)
+{
+	char *slash = path;
+	struct stat st;
+	bool good = true;
+
+	while (good && (slash = strchr(slash + 1, '/')) != NULL) {
+		*slash = '\0';
+		good = lstat(path, &st) == 0 && st.st_uid == 0 && (S_ISLNK(st.st_mode) || (st.st_mode & S_IWOTH) == 0);
+		*slash = '/';
+	}
+	return good;
+}
+
 /*
- * The group that may make locks there, or 0.  Only where the administrator named the folder: in a home, the user could make it
- * a link to some other folder of root's.
+ * The group that may make locks there, or 0.  Only where root alone laid the path: a user could make it lead to some other
+ * folder of root's, in which a group may write.
  */
 static gid_t
 spool_group(const struct account *account, const struct location *location)
@@ -27,7 +44,7 @@ spool_group(const struct account *account, const struct location *location)
 	if (geteuid() != 0 || location->kind != KIND_MBOX || location->in_home)
 		return 0;
 	strcpy(folder, location->path);
-	if ((slash = strrchr(folder, '/')) == folder)
+	if (!path_is_roots(folder) || (slash = strrchr(folder, '/')) == folder)
 		return 0;
 	*slash = '\0';
 	if (stat(folder, &st) == -1 || !S_ISDIR(st.st_mode) || st.st_uid == account->uid)
@@ -44,9 +61,8 @@ keep(struct account account, const struct location *location, gid_t group, int s
 	account.gid = group;
 	account.groups_count = 0;
 	become_user(&account);
-	if (dup2(sock, SESSION_SOCKET) == -1)
+	if (dup2(sock, SESSION_SOCKET) == -1 || close_range(SESSION_SOCKET + 1, ~0U, 0) == -1)
 		_exit(1);
-	close_range(SESSION_SOCKET + 1, ~0U, 0);
 	signal(SIGTERM, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
 	signal(SIGINT, SIG_IGN);

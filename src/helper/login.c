@@ -1,6 +1,8 @@
 /* Runs as root. */
 #include "helper/login.h"
 
+#include <errno.h>
+#include <poll.h>
 #include <string.h>
 #include <syslog.h>
 #include <time.h>
@@ -63,11 +65,18 @@ try(struct attempt *attempt, struct account *account, struct location *location)
 static void
 delay(const struct timespec *start, unsigned long seconds)
 {
-	struct timespec until = *start;
+	struct pollfd session = { .fd = SESSION_SOCKET };
+	struct timespec now;
+	long left;
 
-	until.tv_sec += (time_t)seconds;
-	while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) != 0)
-		continue;
+	for (;;) {
+		clock_gettime(CLOCK_MONOTONIC, &now);
+		left = ((long)seconds - (now.tv_sec - start->tv_sec)) * 1000 - (now.tv_nsec - start->tv_nsec) / 1000000;
+		if (left <= 0)
+			return;
+		if (poll(&session, 1, (int)left) == 1)
+			_exit(0); /* it is gone */
+	}
 }
 
 static void
@@ -100,10 +109,10 @@ login(const struct start *start, const struct settings *settings, struct account
 {
 	static struct attempt attempt;
 	struct timespec started;
-	int tries;
+	int tries, got;
 
 	attempt = (struct attempt){ .settings = settings, .personal = start->personal, .peer = start->peer };
-	for (tries = 1; wire_recv(SESSION_SOCKET, &msg) == 1; tries++) {
+	for (tries = 1; (got = wire_recv(SESSION_SOCKET, &msg)) == 1; tries++) {
 		clock_gettime(CLOCK_MONOTONIC, &started);
 		if (login_parse(&msg, &attempt) == -1) {
 			log_note(LOG_ERR, "session-broken message=%d", msg.type);
@@ -118,5 +127,7 @@ login(const struct start *start, const struct settings *settings, struct account
 		}
 		fail(&attempt, account, &started, tries < LOGIN_FAILURES);
 	}
+	if (got == -1)
+		log_note(LOG_ERR, "session-broken error=\"%s\"", strerror(errno));
 	_exit(0);
 }

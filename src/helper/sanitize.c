@@ -55,7 +55,8 @@ fix_descriptors(void)
 		_exit(1);
 	if (fd != SESSION_SOCKET)
 		close(fd);
-	close_range(SESSION_SOCKET + 1, ~0U, 0);
+	if (close_range(SESSION_SOCKET + 1, ~0U, 0) == -1)
+		_exit(1);
 	fcntl(SESSION_SOCKET, F_SETFD, FD_CLOEXEC);
 }
 

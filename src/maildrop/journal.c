@@ -92,6 +92,7 @@ struct journal {
 	uint64_t done;			/* bytes of the stream that are durable in their place */
 	uint64_t number;		/* of the next entry */
 	bool named;			/* its name is durable */
+	bool unsynced;			/* the mbox has been written to since */
 	bool marked;			/* the nonce stands in the mbox */
 	bool cutting;			/* PHASE_CUT is durable */
 	unsigned char *buf;		/* h.block bytes */
@@ -289,7 +290,19 @@ make_name_durable(struct journal *j)
 	return fsync(j->folder);
 }
 
-/* bytes: how many of j->buf go into the slot.  Durable when it returns 0. */
+static int
+sync_mbox(struct journal *j)
+{
+	if (j->unsynced && fdatasync(j->lock->fd) == -1)
+		return -1;
+	j->unsynced = false;
+	return 0;
+}
+
+/*
+ * Says that done bytes are in place, after seeing to it that they are.  bytes: how many of j->buf go into the slot; they can
+ * be written before that, since the slot belongs to the entry before the last.  Durable when it returns 0.
+ */
 static int
 write_entry(struct journal *j, enum phase phase, uint64_t done, size_t bytes)
 {
@@ -308,6 +321,8 @@ write_entry(struct journal *j, enum phase phase, uint64_t done, size_t bytes)
 		if (pwrite_full(j->fd, j->buf, bytes, (off_t)slot_at(j, e.number)) == -1)
 			return -1;
 	}
+	if (sync_mbox(j) == -1)
+		return -1;
 	e.hash = XXH3_64bits(&e, offsetof(struct entry, hash));
 	if (pwrite_full(j->fd, &e, sizeof(e), (off_t)(ENTRIES_AT + e.number % 2 * PAGE)) == -1 ||
 	    fdatasync(j->fd) == -1 || make_name_durable(j) == -1)
@@ -319,44 +334,45 @@ write_entry(struct journal *j, enum phase phase, uint64_t done, size_t bytes)
 /* --- the work --- */
 
 static int
+put(struct journal *j, const void *p, size_t bytes, uint64_t at)
+{
+	j->unsynced = true;
+	return pwrite_full(j->lock->fd, p, bytes, (off_t)at);
+}
+
+static int
 put_nonce(struct journal *j)
 {
 	j->marked = true;
-	return pwrite_full(j->lock->fd, j->h.nonce, nonce_bytes(j), (off_t)j->h.new_size);
+	return put(j, j->h.nonce, nonce_bytes(j), j->h.new_size);
 }
 
 /* Writes the block in j->buf to its place; with the last one the nonce, since this block can be had from the journal. */
 static int
 put_block(struct journal *j, size_t bytes)
 {
-	if (pwrite_full(j->lock->fd, j->buf, bytes, (off_t)(j->h.first + j->done)) == -1)
-		return -1;
-	if (j->done + bytes == j->total && put_nonce(j) == -1)
-		return -1;
-	/* Before the next entry says that it is in place. */
-	if (fdatasync(j->lock->fd) == -1)
+	if (put(j, j->buf, bytes, j->h.first + j->done) == -1)
 		return -1;
 	j->done += bytes;
-	return 0;
+	return j->done == j->total ? put_nonce(j) : 0;
 }
 
-/* The gap is so wide that the next bytes of the stream can move without touching their source. */
+/*
+ * The gap is so wide that the next bytes of the stream can move without touching their source.  It is overwritten later,
+ * after an entry has said that they are in place.
+ */
 static int
 put_across(struct journal *j, uint64_t bytes)
 {
-	uint64_t at, n;
+	uint64_t end = j->done + bytes;
+	size_t n;
 
-	for (at = 0; at < bytes; at += n) {
-		n = smaller(bytes - at, j->h.block);
-		if (gather(j, j->done + at, j->buf, (size_t)n) == -1 ||
-		    pwrite_full(j->lock->fd, j->buf, (size_t)n, (off_t)(j->h.first + j->done + at)) == -1)
+	for (; j->done < end; j->done += n) {
+		n = (size_t)smaller(end - j->done, j->h.block);
+		if (gather(j, j->done, j->buf, n) == -1 || put(j, j->buf, n, j->h.first + j->done) == -1)
 			return -1;
 		mbox_lock_refresh(j->lock);
 	}
-	/* Before the next entry says that they are in place, after which their source is overwritten. */
-	if (fdatasync(j->lock->fd) == -1)
-		return -1;
-	j->done += bytes;
 	return 0;
 }
 
@@ -383,11 +399,9 @@ prepare_cut(struct journal *j)
 {
 	if (j->cutting)
 		return 0;
-	if (!j->marked) {
-		/* Sources of the last step end where the nonce goes: that step must not be done again. */
-		if (write_entry(j, PHASE_MOVE, j->total, 0) == -1 || put_nonce(j) == -1 || fdatasync(j->lock->fd) == -1)
-			return -1;
-	}
+	/* Sources of the last step may stand where the nonce goes: that step must not be done again. */
+	if (!j->marked && (write_entry(j, PHASE_MOVE, j->total, 0) == -1 || put_nonce(j) == -1))
+		return -1;
 	j->cutting = true;
 	return write_entry(j, PHASE_CUT, j->total, 0);
 }

@@ -83,11 +83,21 @@ open_maildir(struct maildir *m, const char *path)
 	return open_folder(m, PLACE_CUR, "cur");
 }
 
+/* The index brought the names, and nothing has changed since. */
+static bool
+names_kept(const struct maildir *m, const struct listing *l)
+{
+	return m->folders[PLACE_NEW].proven && m->folders[PLACE_CUR].proven && m->names.count == l->count;
+}
+
 static int
 keep_names(struct maildir *m, const struct listing *l)
 {
 	const struct entry *e = (const struct entry *)(const void *)l->entries.base, *end = e + l->count;
 
+	if (names_kept(m, l))
+		return 0;
+	names_free(&m->names);
 	for (; e < end; e++)
 		if (names_add(&m->names, entry_text(l, e), e->len, e->place, e->stamp) == -1)
 			return -1;

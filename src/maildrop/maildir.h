@@ -112,8 +112,8 @@ bool folder_unchanged(const struct folder *f);
 #define INDEX_FILE ".postern-index"
 
 /*
- * Fills the empty listing with what the index has, sets state, listed and proven of the folders that have not changed since.
- * No index, or one that is damaged: the listing stays empty.
+ * Fills the empty listing and m->names with what the index has, sets state, listed and proven of the folders that have not
+ * changed since.  No index, or one that is damaged: both stay empty.
  */
 void maildir_index_load(struct maildir *m, struct listing *l);
 

@@ -152,19 +152,18 @@ load(struct maildir *m, struct listing *l, int fd, struct names *names, struct p
 void
 maildir_index_load(struct maildir *m, struct listing *l)
 {
-	struct names names = { 0 };
 	struct pile sizes = { 0 };
 	int i, fd = openat(m->fd, INDEX_FILE, MESSAGE_OPEN);
 
 	if (fd == -1)
 		return;
-	if (load(m, l, fd, &names, &sizes) == -1) {
+	if (load(m, l, fd, &m->names, &sizes) == -1) {
+		names_free(&m->names);
 		listing_free(l);
 		*l = (struct listing){ 0 };
 		for (i = 0; i < FOLDERS; i++)
 			m->folders[i].listed = m->folders[i].proven = false;
 	}
-	names_free(&names);
 	pile_free(&sizes);
 	close(fd);
 }

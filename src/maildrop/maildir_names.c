@@ -5,15 +5,30 @@
 #include "common/number.h"
 
 /*
- * A name in the stream: one octet, the places that it has in common with the name before; unless it is SHAPED, two octets,
- * the octets shared at the end and the length of the middle; the middle; what its drift (the stamp less the delivery time)
- * is more than that of the name before, as a zigzag varint.  SHAPED: as long as the name before, and the same shared end.
+ * A name in the stream:
+ *	1 octet: how much of its base name's start it shares with the one before, SHAPED or not, kind << KIND_SHIFT
+ *	KIND_OTHER: 1 octet place, 1 octet length of the info (the ':' and what follows), the info
+ *	unless SHAPED: 1 octet how much of the base name's end is shared, 1 octet length of the middle
+ *	the middle of the base name
+ *	what its drift is more than that of the name before, as a zigzag varint
+ * SHAPED: the base name is as long as the one before, and shares as much of its end as that one did.
  */
 #define SHARED_START_MAX 0x1f
 #define SHAPED 0x20
-#define PLACE_SHIFT 6
+#define KIND_SHIFT 6
 
-#define ENTRY_BYTES (3 + NAME_MAX + VARINT_OCTETS)
+/* What nearly all names are, with the flags S or none. */
+static const struct kind {
+	enum place place;
+	const char *info;
+} kinds[] = {
+	{ PLACE_NEW, "" },
+	{ PLACE_CUR, ":2,S" },
+	{ PLACE_CUR, ":2," },
+};
+#define KIND_OTHER (sizeof(kinds) / sizeof(kinds[0]))
+
+#define ENTRY_BYTES (5 + NAME_MAX + VARINT_OCTETS)
 
 size_t
 varint_put(unsigned char *p, uint64_t value)
@@ -41,24 +56,24 @@ varint_get(const unsigned char *p, const unsigned char *end, uint64_t *value)
 }
 
 static size_t
-shared_start(const struct name *a, const char *b, size_t len)
+shared_start(const char *a, size_t a_len, const char *b, size_t b_len)
 {
-	size_t n = 0, most = a->len < len ? a->len : len;
+	size_t n = 0, most = a_len < b_len ? a_len : b_len;
 
 	if (most > SHARED_START_MAX)
 		most = SHARED_START_MAX;
-	while (n < most && a->text[n] == b[n])
+	while (n < most && a[n] == b[n])
 		n++;
 	return n;
 }
 
 /* What is shared at the start is not shared at the end again. */
 static size_t
-shared_end(const struct name *a, const char *b, size_t len, size_t start)
+shared_end(const char *a, size_t a_len, const char *b, size_t b_len, size_t start)
 {
-	size_t n = 0, most = (a->len < len ? a->len : len) - start;
+	size_t n = 0, most = (a_len < b_len ? a_len : b_len) - start;
 
-	while (n < most && a->text[a->len - 1 - n] == b[len - 1 - n])
+	while (n < most && a[a_len - 1 - n] == b[b_len - 1 - n])
 		n++;
 	return n;
 }
@@ -88,101 +103,155 @@ add_block(struct names *names, size_t start)
 	return 0;
 }
 
-/* Puts the octets before the middle to p and sets where the middle starts and what the end is.  Returns the octets. */
-static size_t
-put_shape(struct names *names, const char *text, size_t len, enum place place, size_t *start, unsigned char *p)
+static unsigned char *
+put_kind(unsigned char *first, unsigned char *p, enum place place, const char *info, size_t len)
 {
-	size_t end;
+	size_t kind;
 
-	*start = shared_start(&names->last, text, len);
-	end = shared_end(&names->last, text, len, *start);
-	p[0] = (unsigned char)(*start | (size_t)place << PLACE_SHIFT);
-	if (len == names->last.len && end >= names->last_end) {
-		p[0] |= SHAPED;
-		return 1;
-	}
-	names->last_end = end;
-	p[1] = (unsigned char)end;
-	p[2] = (unsigned char)(len - *start - end);
-	return 3;
+	for (kind = 0; kind < KIND_OTHER; kind++)
+		if (place == kinds[kind].place && len == strlen(kinds[kind].info) && memcmp(info, kinds[kind].info, len) == 0)
+			break;
+	*first = (unsigned char)(kind << KIND_SHIFT);
+	if (kind < KIND_OTHER)
+		return p;
+	*p++ = (unsigned char)place;
+	*p++ = (unsigned char)len;
+	memcpy(p, info, len);
+	return p + len;
 }
 
-static int
-start_block(struct names *names)
+static unsigned char *
+put_base(struct names *names, unsigned char *first, unsigned char *p, const char *base, size_t len)
 {
-	names->last.len = names->last_end = 0;
-	names->last_drift = 0;
-	return add_block(names, names->stream.used);
+	struct name_state *last = &names->last;
+	size_t start = shared_start(names->last_base, last->base, base, len);
+	size_t end = shared_end(names->last_base, last->base, base, len, start);
+
+	*first = (unsigned char)(*first | start);
+	if (len == last->base && end >= last->end) {
+		*first |= SHAPED;
+		end = last->end;
+	} else {
+		*p++ = (unsigned char)end;
+		*p++ = (unsigned char)(len - start - end);
+	}
+	memcpy(p, base + start, len - start - end);
+	memcpy(names->last_base, base, len);
+	last->base = len;
+	last->end = end;
+	return p + (len - start - end);
 }
 
 int
 names_add(struct names *names, const char *text, size_t len, enum place place, uint64_t stamp)
 {
 	uint64_t drift = stamp - name_time(text, len);
-	size_t start, middle;
-	unsigned char *p;
+	size_t base = name_base(text, len);
+	unsigned char *first, *p;
 
-	if (pile_reserve(&names->stream, ENTRY_BYTES) == -1 ||
-	    (names->count % NAMES_PER_BLOCK == 0 && start_block(names) == -1))
+	if (names->count % NAMES_PER_BLOCK == 0) {
+		names->last = (struct name_state){ 0 };
+		if (add_block(names, names->stream.used) == -1)
+			return -1;
+	}
+	if (pile_reserve(&names->stream, ENTRY_BYTES) == -1)
 		return -1;
-	p = names->stream.base + names->stream.used;
-	p += put_shape(names, text, len, place, &start, p);
-	middle = len - start - names->last_end;
-	memcpy(p, text + start, middle);
-	p += middle;
-	p += varint_put(p, zigzag(drift - names->last_drift));
+	first = names->stream.base + names->stream.used;
+	p = put_kind(first, first + 1, place, text + base, len - base);
+	p = put_base(names, first, p, text, base);
+	p += varint_put(p, zigzag(drift - names->last.drift));
+	names->last.drift = drift;
 	names->stream.used = (size_t)(p - names->stream.base);
-	memcpy(names->last.text, text, len);
-	names->last.len = len;
-	names->last_drift = drift;
 	names->count++;
 	return 0;
 }
 
-/* Where the middle starts and how long it is, from the octets at *p, which moves on.  False if they do not fit. */
-static bool
-get_shape(struct name_cursor *c, const unsigned char **p, const unsigned char *stream_end, size_t *start, size_t *middle)
-{
-	const unsigned char *at = *p;
-	bool shaped;
+/* The part of the stream that a name is read from. */
+struct input {
+	const unsigned char *p, *end;
+};
 
-	if (stream_end - at < 3)
+static bool
+get_octets(struct input *in, size_t n, const unsigned char **octets)
+{
+	*octets = in->p;
+	if (n > (size_t)(in->end - in->p))
 		return false;
-	*start = at[0] & SHARED_START_MAX;
-	shaped = (at[0] & SHAPED) != 0;
-	if (!shaped)
-		c->end = at[1];
-	if (*start + c->end > c->name.len)
+	in->p += n;
+	return true;
+}
+
+static bool
+get_kind(struct input *in, unsigned char first, enum place *place, const void **info, size_t *len)
+{
+	const unsigned char *p;
+	size_t kind = first >> KIND_SHIFT;
+
+	if (kind < KIND_OTHER) {
+		*place = kinds[kind].place;
+		*info = kinds[kind].info;
+		*len = strlen(kinds[kind].info);
+		return true;
+	}
+	if (!get_octets(in, 2, &p))
 		return false;
-	*middle = shaped ? c->name.len - *start - c->end : at[2];
-	*p += shaped ? 1 : 3;
-	return *start + *middle + c->end <= NAME_MAX && *middle <= (size_t)(stream_end - *p);
+	*place = (enum place)p[0];
+	*len = p[1];
+	if (!get_octets(in, *len, &p))
+		return false;
+	*info = p;
+	return true;
+}
+
+/* Decodes the base name over the one before it. */
+static bool
+get_base(struct input *in, unsigned char first, char *text, struct name_state *state)
+{
+	size_t start = first & SHARED_START_MAX, middle;
+	const unsigned char *p;
+	size_t end = state->end;
+
+	if ((first & SHAPED) == 0) {
+		if (!get_octets(in, 2, &p))
+			return false;
+		end = p[0];
+		middle = p[1];
+	}
+	if (start + end > state->base)
+		return false;
+	if ((first & SHAPED) != 0)
+		middle = state->base - start - end;
+	if (start + middle + end > NAME_MAX || !get_octets(in, middle, &p))
+		return false;
+	memmove(text + start + middle, text + state->base - end, end);
+	memcpy(text + start, p, middle);
+	state->base = start + middle + end;
+	state->end = end;
+	return true;
 }
 
 /* Decodes the name at cursor->pos over the one before it.  False if the stream ends in it, or it does not fit. */
 static bool
 decode(const struct names *names, struct name_cursor *c)
 {
-	const unsigned char *p = names->stream.base + c->pos, *stream_end = names->stream.base + names->stream.used;
-	size_t start, middle, used;
+	struct input in = { names->stream.base + c->pos, names->stream.base + names->stream.used };
 	struct name *n = &c->name;
+	const unsigned char *first;
+	const void *info;
+	size_t len, used;
 	uint64_t more;
 
-	if (c->next % NAMES_PER_BLOCK == 0) {
-		n->len = c->end = 0;
-		c->drift = 0;
-	}
-	n->place = (enum place)(p < stream_end ? *p >> PLACE_SHIFT : PLACE_GONE);
-	if (!get_shape(c, &p, stream_end, &start, &middle))
+	if (c->next % NAMES_PER_BLOCK == 0)
+		c->state = (struct name_state){ 0 };
+	if (!get_octets(&in, 1, &first) || !get_kind(&in, *first, &n->place, &info, &len) ||
+	    !get_base(&in, *first, n->text, &c->state) || c->state.base + len > NAME_MAX ||
+	    (used = varint_get(in.p, in.end, &more)) == 0)
 		return false;
-	memmove(n->text + start + middle, n->text + n->len - c->end, c->end);
-	memcpy(n->text + start, p, middle);
-	n->len = start + middle + c->end;
+	memcpy(n->text + c->state.base, info, len);
+	n->len = c->state.base + len;
 	n->text[n->len] = '\0';
-	if ((used = varint_get(p + middle, stream_end, &more)) == 0)
-		return false;
-	c->drift += unzigzag(more);
-	c->pos = (size_t)(p + middle + used - names->stream.base);
+	c->state.drift += unzigzag(more);
+	c->pos = (size_t)(in.p + used - names->stream.base);
 	c->next++;
 	return true;
 }
@@ -192,7 +261,7 @@ name_next(const struct names *names, struct name_cursor *c)
 {
 	if (c->next >= names->count || !decode(names, c))
 		return false;
-	c->name.stamp = c->drift + name_time(c->name.text, c->name.len);
+	c->name.stamp = c->state.drift + name_time(c->name.text, c->name.len);
 	return true;
 }
 
@@ -207,7 +276,7 @@ names_get(const struct names *names, uint32_t n, struct name *name)
 	c.next = n / NAMES_PER_BLOCK * NAMES_PER_BLOCK;
 	while (c.next <= n && decode(names, &c))
 		;
-	c.name.stamp = c.drift + name_time(c.name.text, c.name.len);
+	c.name.stamp = c.state.drift + name_time(c.name.text, c.name.len);
 	*name = c.name;
 }
 

@@ -1,7 +1,7 @@
 /*
- * The file names of a Maildir session, packed: a name shares its start (delivery time) and its end (host, flags) with the
- * one before, so that only the middle is kept.  That takes 15 to 27 bytes a message where the names take 50, and is also
- * the form in which the index file has them.  Runs as the authenticated user; pure code.
+ * The file names of a Maildir session, packed: a name shares its start (delivery time) and its end (host) with the one
+ * before, so that only the middle is kept.  That takes 15 to 25 bytes a message where the names take 50, and is also the
+ * form in which the index file has them.  Runs as the authenticated user; pure code.
  */
 #ifndef MAILDROP_MAILDIR_NAMES_H
 #define MAILDROP_MAILDIR_NAMES_H
@@ -35,9 +35,12 @@ struct names {
 	struct pile stream;	/* the form of a name: maildir_names.c */
 	struct pile blocks;	/* uint32_t: where in the stream names 0, NAMES_PER_BLOCK ... start; those share nothing */
 	uint32_t count;
-	struct name last;	/* names_add(): the name before, the end that it shared, its stamp less its delivery time */
-	size_t last_end;
-	uint64_t last_drift;
+	struct name_state {
+		size_t base;	/* octets of the base name */
+		size_t end;	/* how many of them it shared at its end */
+		uint64_t drift;	/* the stamp less the delivery time */
+	} last;			/* names_add(): of the name before, */
+	char last_base[NAME_MAX];	/* and that */
 };
 
 #define NAMES_PER_BLOCK 32
@@ -46,8 +49,8 @@ struct names {
 struct name_cursor {
 	struct name name;	/* the name that name_next() found */
 	uint32_t next;		/* its number + 1 */
-	size_t pos, end;
-	uint64_t drift;
+	size_t pos;
+	struct name_state state;
 };
 
 /* Adds a name.  0, or -1 with errno. */

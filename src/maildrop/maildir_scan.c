@@ -593,6 +593,8 @@ maildir_scan(struct maildir *m, struct listing *l)
 	int tries;
 
 	maildir_index_load(m, l);
+	if (!ascending(l, 0, l->count))
+		names_free(&m->names);	/* an index made by hand: its names are not in the order of the messages */
 	if (put_in_order(l) == -1)
 		return maildir_failed(m, "sort", PLACE_GONE, "");
 	for (tries = 0; (missed || vanished) && tries < TRIES; tries++) {

@@ -126,7 +126,7 @@ read_growth(const struct mbox_index *index, int fd, struct mbox_list *list, uint
 	r = list->records[last];
 	list->count = last;
 	return scan_file(fd, r.offset - list->from_bytes[last], list, scanned) == MBOX_SCAN_OK && list->count > last &&
-	    list->records[last].offset == r.offset && list->records[last].fingerprint == r.fingerprint;
+	    list->records[last].offset == r.offset;
 }
 
 /* Gives the messages of list that index knows their digests and suffixes. */
@@ -549,10 +549,9 @@ is_continued(const struct mbox_list *list, const struct mbox_list *now, int fd)
 	for (i = 0; i < list->count; i++) {
 		const struct record *a = &list->records[i], *b = &now->records[i];
 
-		if (a->offset != b->offset || a->fingerprint != b->fingerprint)
-			return false;
-		if ((a->bytes != b->bytes || a->octets != b->octets) &&
-		    (i + 1 < list->count || !only_empty_lines_added(a, b, fd)))
+		if (memcmp(a, b, sizeof(*a)) == 0)
+			continue;
+		if (i + 1 < list->count || a->offset != b->offset || !is_still_there(a, fd) || !only_empty_lines_added(a, b, fd))
 			return false;
 	}
 	return true;

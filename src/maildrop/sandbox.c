@@ -50,6 +50,7 @@ static const struct sock_filter calls[] = {
 	FILTER_ALLOW(fcntl),
 	FILTER_ALLOW(ftruncate),
 	FILTER_ALLOW(fallocate),
+	FILTER_ALLOW(fstatfs),		/* posix_fallocate(3), where the file system has no fallocate */
 	FILTER_ALLOW(fadvise64),
 	FILTER_ALLOW(fsync),
 	FILTER_ALLOW(fdatasync),
@@ -83,7 +84,6 @@ static const struct sock_filter calls[] = {
 	FILTER_ALLOW(uname),		/* the host name of a dot-lock */
 	FILTER_ALLOW_IF(kill, 1, 0),	/* whether a dot-lock's owner lives */
 	FILTER_ALLOW(sysinfo),		/* qsort(3) asks how much memory there is */
-	FILTER_ALLOW(prlimit64),
 	FILTER_ALLOW(futex),
 	FILTER_ALLOW(rt_sigprocmask),
 	FILTER_ALLOW(rt_sigreturn),
@@ -142,7 +142,7 @@ enter(const struct maildrop_plan *plan)
 {
 	int ruleset = filter_landlock_begin();
 
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == -1)
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == -1 || (ruleset == -1 && !filter_landlock_missing(errno)))
 		return -1;
 	if (ruleset != -1 && (allow_maildrop(ruleset, plan) == -1 ||
 	    (plan->state != NULL && allow_folder(ruleset, plan->state) == -1) || filter_landlock_end(ruleset) == -1))

@@ -259,7 +259,7 @@ answer(struct maildrop *md, int session)
 	size_t i;
 
 	if (msg.nfds > 0) {
-		wire_close_fds(&msg); /* descriptors go one way */
+		wire_close_fds(&msg); /* descriptors go one way only */
 		return BROKEN;
 	}
 	for (i = 0; i < sizeof(requests) / sizeof(requests[0]); i++)
@@ -281,6 +281,8 @@ answer_requests(struct maildrop *md, int session)
 		if ((next = answer(md, session)) == BROKEN)
 			log_note(LOG_ERR, "session-broken message=%d", type);
 	}
+	if (got == -1)
+		log_note(LOG_ERR, "session-broken error=\"%s\"", strerror(errno));
 	return got == -1 ? BROKEN : next;
 }
 

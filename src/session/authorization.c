@@ -167,7 +167,7 @@ plain_continuation(struct session *s)
 	switch (line_read(&s->client, SASL_LINE_OCTETS, s->login_deadline, &line, &len)) {
 	case LINE_OK:
 		if (len == 1 && line[0] == '*')
-			return reply_bad(s, "-ERR authentication cancelled");
+			return reply(s, "-ERR authentication cancelled");
 		return plain(s, line, len);
 	case LINE_TOO_LONG:
 		return reply_bad(s, "-ERR line too long");

@@ -11,11 +11,14 @@
 /* A window of pipelined commands: what a socket hands over at once. */
 #define IN_BYTES (16 * 1024)
 
+/* Long enough for the other end to answer our end with its own. */
+#define LINGER_MILLISECONDS 1000
+
 char client_in[IN_BYTES];
 static char out[OUT_BYTES];
 
 void
-client_start(struct client *c, int in, int out_fd, unsigned long write_timeout)
+client_start(struct client *c, int in, int out_fd, unsigned long idle_timeout)
 {
 	struct stat st;
 
@@ -23,7 +26,7 @@ client_start(struct client *c, int in, int out_fd, unsigned long write_timeout)
 	c->in = in;
 	c->out = out_fd;
 	c->out_is_socket = fstat(out_fd, &st) == 0 && S_ISSOCK(st.st_mode);
-	c->write_timeout = write_timeout;
+	c->idle_timeout = idle_timeout;
 }
 
 int64_t
@@ -44,8 +47,9 @@ wait_for(int fd, short events, int64_t deadline)
 	int n;
 
 	do {
-		left = deadline - client_clock();
-		n = poll(&p, 1, left > 0 ? (int)left : 0);
+		if ((left = deadline - client_clock()) <= 0)
+			return 0; /* also for a client that never stops sending */
+		n = poll(&p, 1, (int)left);
 	} while (n == -1 && errno == EINTR);
 	return n;
 }
@@ -65,6 +69,15 @@ compact(struct client *c)
 	explicit_bzero(client_in + len, c->in_end - len);
 	c->in_start = 0;
 	c->in_end = len;
+}
+
+int64_t
+client_deadline(struct client *c, int64_t deadline)
+{
+	if (deadline != CLIENT_IDLE)
+		return deadline;
+	client_flush(c);
+	return client_clock() + (int64_t)c->idle_timeout * 1000;
 }
 
 int
@@ -95,18 +108,16 @@ client_fill(struct client *c, int64_t deadline)
 static int64_t
 write_deadline(const struct client *c)
 {
-	return c->write_deadline != 0 ? c->write_deadline : client_clock() + (int64_t)c->write_timeout * 1000;
+	return c->write_deadline != 0 ? c->write_deadline : client_clock() + (int64_t)c->idle_timeout * 1000;
 }
 
-/* One piece, never waiting longer than write_timeout without progress; a pipe or a file is written as it takes it. */
+/* One piece, never waiting longer than idle_timeout without progress; a pipe or a file is written as it takes it. */
 static ssize_t
 send_some(struct client *c, const char *p, size_t len)
 {
 	ssize_t n;
 
-	if (!c->out_is_socket)
-		return write(c->out, p, len);
-	n = send(c->out, p, len, MSG_NOSIGNAL | MSG_DONTWAIT);
+	n = c->out_is_socket ? send(c->out, p, len, MSG_NOSIGNAL | MSG_DONTWAIT) : write(c->out, p, len);
 	if (n != -1 || errno != EAGAIN)
 		return n;
 	switch (wait_for(c->out, POLLOUT, write_deadline(c))) {
@@ -153,6 +164,18 @@ void
 client_wrote(struct client *c, size_t len)
 {
 	c->out_len += len;
+}
+
+void
+client_end(struct client *c, bool quit)
+{
+	int64_t until = client_clock() + LINGER_MILLISECONDS;
+
+	if (!c->out_is_socket || c->gone == END_CLOSED)
+		return;
+	shutdown(c->out, SHUT_WR);
+	while (!quit && wait_for(c->in, POLLIN, until) == 1 && read(c->in, client_in, IN_BYTES) > 0)
+		continue;
 }
 
 void

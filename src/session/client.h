@@ -19,19 +19,23 @@ struct client {
 	int in, out;
 	bool out_is_socket;
 	enum session_end gone;		/* why nothing more can be sent or read; 0 while it can */
-	unsigned long write_timeout;	/* seconds without progress */
-	int64_t write_deadline;		/* client_clock(); 0: none but write_timeout */
+	unsigned long idle_timeout;	/* seconds, for a command to come whole, and for output to make progress */
+	int64_t write_deadline;		/* client_clock(); 0: none but idle_timeout */
 	size_t in_start, in_end;	/* octets not read yet: in_buffer[in_start..in_end) */
 	size_t out_len;
 };
 
-void client_start(struct client *c, int in, int out, unsigned long write_timeout);
+void client_start(struct client *c, int in, int out, unsigned long idle_timeout);
 
 /*
  * Flushes, then waits for input until deadline (milliseconds, client_clock()) and appends it to the input buffer.
  * 1: there is more.  0: the client is gone, or the time is over (c->gone says which).
  */
 int client_fill(struct client *c, int64_t deadline);
+
+/* A deadline that idle_timeout makes, from when the output is out and waiting begins. */
+#define CLIENT_IDLE 0
+int64_t client_deadline(struct client *c, int64_t deadline);
 int64_t client_clock(void);
 
 /* The input buffer; in_start is moved by who takes octets. */
@@ -46,5 +50,12 @@ void client_put(struct client *c, const void *octets, size_t len);
 
 /* Sends what is collected.  After a failure everything is dropped and c->gone is set; no need to look at each call. */
 void client_flush(struct client *c);
+
+/*
+ * Ends the connection on our side at once; systemd keeps the socket until the whole unit is gone.  Unless the client has said
+ * QUIT (nothing comes after that), what it still sends is read for a moment: closing over it would be a reset, which takes the last
+ * reply along.
+ */
+void client_end(struct client *c, bool quit);
 
 #endif

@@ -89,7 +89,9 @@ command_run(struct session *s, char *line, size_t len)
 	char *space = memchr(line, ' ', len);
 	size_t name_len = space != NULL ? (size_t)(space - line) : len;
 	const struct pop_command *cmd = find_command(line, name_len, s->state);
+	unsigned bad_before = s->bad_commands;
 	struct pop_args args;
+	enum pop_next next;
 
 	if (cmd == NULL)
 		return reply_bad(s, "-ERR unknown command");
@@ -98,6 +100,8 @@ command_run(struct session *s, char *line, size_t len)
 	if (parse_arguments(cmd->arguments, space != NULL ? space + 1 : NULL, space != NULL ? len - name_len - 1 : 0,
 	    &args) == -1)
 		return reply_bad(s, "-ERR syntax error");
-	s->bad_commands = 0;
-	return cmd->run(s, &args);
+	next = cmd->run(s, &args);
+	if (s->bad_commands == bad_before)
+		s->bad_commands = 0;
+	return next;
 }

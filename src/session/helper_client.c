@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -13,27 +14,64 @@
 
 static struct wire_msg msg;
 
-/* Sends msg and waits for the answer.  The type, or 0 when the conversation is over. */
-static uint8_t
-ask(struct session *s)
-{
-	int sent = wire_send(s->helper, &msg);
+enum answer {
+	YES,	/* the answer that was expected; its fields are in msg */
+	NO,	/* the other one that is allowed */
+	OVER	/* the conversation has ended, and the session with it */
+};
 
-	explicit_bzero(msg.data, msg.len); /* LOGIN's password */
-	if (sent == 0 && wire_recv(s->helper, &msg) == 1)
-		return msg.type;
-	s->tally->end = END_HELPER;
-	return 0;
-}
-
-/* Ends a conversation with a helper that does not keep to it. */
-static void
-distrust(struct session *s)
+/* Ends a conversation with a helper that does not keep to it, or does not come back. */
+static enum answer
+over(struct session *s)
 {
 	wire_close_fds(&msg);
-	close(s->helper);
+	if (s->helper != -1)
+		close(s->helper);
 	s->helper = -1;
 	s->tally->end = END_HELPER;
+	return OVER;
+}
+
+/*
+ * Whether an answer comes in time.  The helper has limits of its own, and these are wider; but it runs as the mailbox's owner,
+ * who can stop it.
+ */
+static bool
+answer_comes(const struct session *s, unsigned long seconds)
+{
+	int64_t until = client_clock() + (int64_t)seconds * 1000, left;
+	struct pollfd p = { .fd = s->helper, .events = POLLIN };
+	int n;
+
+	do {
+		left = until - client_clock();
+		n = poll(&p, 1, left > 0 ? (int)left : 0);
+	} while (n == -1 && errno == EINTR);
+	return n == 1;
+}
+
+/* Sends msg and waits for the answer. */
+static enum answer
+ask(struct session *s, enum wire_type yes, enum wire_type no, unsigned long seconds)
+{
+	int sent = s->helper != -1 ? wire_send(s->helper, &msg) : -1;
+
+	explicit_bzero(msg.data, msg.len); /* LOGIN's password */
+	msg.nfds = 0;
+	/* A helper that gave up has sent its answer first. */
+	if (s->helper == -1 || (sent == -1 && errno != EPIPE && errno != ECONNRESET) || !answer_comes(s, seconds) ||
+	    wire_recv(s->helper, &msg) != 1)
+		return over(s);
+	if (msg.type == yes)
+		return YES;
+	return msg.type == no && msg.nfds == 0 ? NO : over(s);
+}
+
+/* What any request but LOGIN may take: an mbox's locks, and a big mailbox on a slow disk. */
+static unsigned long
+patience(const struct session *s)
+{
+	return s->settings->lock_timeout + s->settings->idle_timeout;
 }
 
 static int
@@ -81,10 +119,11 @@ static const void *
 map_sealed(int fd, size_t *bytes)
 {
 	const int seals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
+	int have = fcntl(fd, F_GET_SEALS); /* -1: no memfd */
 	struct file_state st;
 	void *p = MAP_FAILED;
 
-	if ((fcntl(fd, F_GET_SEALS) & seals) == seals && file_state_now(fd, &st) == 0 && st.size > 0) {
+	if (have != -1 && (have & seals) == seals && file_state_now(fd, &st) == 0 && st.size > 0) {
 		*bytes = st.size;
 		/* Private and never written: before Linux 6.7 a sealed memfd can't be mapped shared, not even for reading. */
 		p = mmap(NULL, st.size, PROT_READ, MAP_PRIVATE, fd, 0);
@@ -103,8 +142,7 @@ take_maildrop(struct session *s)
 
 	if (wire_get_u8(&msg, &kind) == -1 || (kind != KIND_MBOX && kind != KIND_MAILDIR) ||
 	    wire_get_u32(&msg, &s->count) == -1 || wire_get_u32(&msg, &s->last) == -1 || s->last > s->count ||
-	    s->count > MESSAGES_MAX || (kind == KIND_MBOX && get_file_state(&msg, &s->seen) == -1) ||
-	    wire_get_end(&msg) == -1)
+	    s->count > MESSAGES_MAX || (kind == KIND_MBOX && get_file_state(&msg, &s->seen) == -1))
 		return -1;
 	s->kind = (enum maildrop_kind)kind;
 	s->last_at_login = s->last;
@@ -113,7 +151,7 @@ take_maildrop(struct session *s)
 	if (msg.nfds != (s->count == 0 ? 0 : kind == KIND_MBOX ? 2 : 1))
 		return -1;
 	if (s->count == 0)
-		return 0;
+		return wire_get_end(&msg);
 	s->records = map_sealed(msg.fds[0], &bytes);
 	msg.fds[0] = -1;
 	if (s->records == NULL || bytes != s->count * sizeof(struct record))
@@ -122,6 +160,8 @@ take_maildrop(struct session *s)
 		s->mbox = msg.fds[1];
 		msg.fds[1] = -1;
 	}
+	if (wire_get_end(&msg) == -1)
+		return -1;
 	s->bitmap_bytes = (s->count + 7) / 8;
 	s->deleted = mmap(NULL, 2 * s->bitmap_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (s->deleted == MAP_FAILED)
@@ -144,23 +184,23 @@ helper_login(struct session *s, const char *name, size_t name_len, const char *p
 	wire_put_text(&msg, name, name_len);
 	wire_put_text(&msg, password, password_len);
 	wire_put_u8(&msg, (uint8_t)mechanism);
-	switch (ask(s)) {
-	case WIRE_OPENED:
+	switch (ask(s, WIRE_OPENED, WIRE_REFUSED, LOGIN_SECONDS + s->settings->failure_delay + patience(s))) {
+	case YES:
 		answer.opened = take_maildrop(s) == 0;
 		if (!answer.opened)
-			distrust(s);
+			over(s);
 		break;
-	case WIRE_REFUSED:
-		if (wire_get_u8(&msg, &why) == 0 && wire_get_u8(&msg, &again) == 0 && wire_get_end(&msg) == 0 &&
-		    why >= REFUSED_AUTH && why <= REFUSED_IN_USE) {
-			answer.refusal = why;
-			answer.again = again != 0;
+	case NO:
+		if (wire_get_u8(&msg, &why) == -1 || wire_get_u8(&msg, &again) == -1 || wire_get_end(&msg) == -1 ||
+		    why < REFUSED_AUTH || why > REFUSED_IN_USE) {
+			over(s);
+			break;
 		}
+		answer.refusal = why;
+		answer.again = again != 0;
 		break;
-	case 0:
+	case OVER:
 		break;
-	default:
-		distrust(s);
 	}
 	return answer;
 }
@@ -173,22 +213,20 @@ helper_message(struct session *s, uint32_t n)
 
 	wire_start(&msg, WIRE_MESSAGE);
 	wire_put_u32(&msg, n);
-	switch (ask(s)) {
-	case WIRE_FILE:
-		if (msg.nfds == 1 && wire_get_u32(&msg, &which) == 0 && which == n && wire_get_end(&msg) == 0) {
-			fd = msg.fds[0];
-			msg.nfds = 0;
-			return fd;
-		}
-		distrust(s);
+	if (ask(s, WIRE_FILE, WIRE_GONE, patience(s)) != YES)
 		return -1;
-	case WIRE_GONE:
-	case 0:
-		return -1;
-	default:
-		distrust(s);
+	if (msg.nfds != 1 || wire_get_u32(&msg, &which) == -1 || which != n) {
+		over(s);
 		return -1;
 	}
+	fd = msg.fds[0];
+	msg.fds[0] = -1;
+	if (wire_get_end(&msg) == -1) {
+		close(fd);
+		over(s);
+		return -1;
+	}
+	return fd;
 }
 
 bool
@@ -197,21 +235,14 @@ helper_verify(struct session *s)
 	struct file_state now;
 
 	wire_start(&msg, WIRE_VERIFY);
-	switch (ask(s)) {
-	case WIRE_VERIFIED:
-		if (get_file_state(&msg, &now) == 0 && wire_get_end(&msg) == 0) {
-			s->seen = now;
-			return true;
-		}
-		distrust(s);
+	if (ask(s, WIRE_VERIFIED, WIRE_GONE, patience(s)) != YES)
 		return false;
-	case WIRE_GONE:
-	case 0:
-		return false;
-	default:
-		distrust(s);
+	if (get_file_state(&msg, &now) == -1 || wire_get_end(&msg) == -1) {
+		over(s);
 		return false;
 	}
+	s->seen = now;
+	return true;
 }
 
 /* Whether the ids stand where start says, in order, each of 1 to 70 characters that RFC 1939 allows. */
@@ -233,29 +264,19 @@ ids_are_good(const uint32_t *start, const char *ids, size_t ids_bytes, uint32_t 
 bool
 helper_unique_ids(struct session *s)
 {
-	size_t bytes, numbers = (s->count + (size_t)1) * sizeof(uint32_t);
-	const char *p;
+	size_t bytes = 0, numbers = (s->count + (size_t)1) * sizeof(uint32_t);
+	const char *p = NULL;
 
 	wire_start(&msg, WIRE_UNIQUE_IDS);
-	switch (ask(s)) {
-	case WIRE_IDS:
-		break;
-	case WIRE_GONE:
-	case 0:
+	if (ask(s, WIRE_IDS, WIRE_GONE, patience(s)) != YES)
 		return false;
-	default:
-		distrust(s);
-		return false;
+	if (msg.nfds == 1) {
+		p = map_sealed(msg.fds[0], &bytes);
+		msg.fds[0] = -1;
 	}
-	if (msg.nfds != 1 || wire_get_end(&msg) == -1) {
-		distrust(s);
-		return false;
-	}
-	msg.nfds = 0;
-	p = map_sealed(msg.fds[0], &bytes);
-	if (p == NULL || bytes < numbers ||
+	if (p == NULL || wire_get_end(&msg) == -1 || bytes < numbers ||
 	    !ids_are_good((const uint32_t *)(const void *)p, p + numbers, bytes - numbers, s->count)) {
-		distrust(s);
+		over(s);
 		return false;
 	}
 	s->id_start = (const uint32_t *)(const void *)p;
@@ -295,16 +316,16 @@ helper_update(struct session *s)
 	uint32_t removed, left;
 
 	if (send_bitmap(s, WIRE_DELETED, s->deleted) == -1 || send_bitmap(s, WIRE_READ, s->read) == -1) {
-		s->tally->end = END_HELPER;
+		over(s);
 		return false;
 	}
 	wire_start(&msg, WIRE_UPDATE);
 	wire_put_u32(&msg, s->last);
-	if (ask(s) != WIRE_UPDATED)
+	if (ask(s, WIRE_UPDATED, WIRE_UPDATED, patience(s)) != YES)
 		return false;
 	if (wire_get_u8(&msg, &durable) == -1 || wire_get_u32(&msg, &removed) == -1 ||
 	    wire_get_u32(&msg, &left) == -1 || wire_get_end(&msg) == -1) {
-		distrust(s);
+		over(s);
 		return false;
 	}
 	s->tally->deleted = removed;

@@ -1,6 +1,6 @@
 /*
  * Requests to the helper: one function each.  The helper is not trusted further than the mailbox it serves; an answer
- * that does not fit ends the session (s->tally says END_HELPER).
+ * that does not fit, or does not come, ends the session after the reply at hand (s->tally says END_HELPER).
  */
 #ifndef SESSION_HELPER_CLIENT_H
 #define SESSION_HELPER_CLIENT_H

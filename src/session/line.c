@@ -6,6 +6,7 @@
 static size_t
 find_end(struct client *c, size_t limit, int64_t deadline, bool *long_line)
 {
+	bool waited = false;
 	size_t seen = 0;
 	char *lf;
 
@@ -23,6 +24,9 @@ find_end(struct client *c, size_t limit, int64_t deadline, bool *long_line)
 			c->in_start = c->in_end;
 			seen = 0;
 		}
+		if (!waited)
+			deadline = client_deadline(c, deadline);
+		waited = true;
 		if (client_fill(c, deadline) == 0)
 			return 0;
 	}

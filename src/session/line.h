@@ -14,7 +14,7 @@ enum line_result {
 /*
  * The next line, without its CRLF (or LF, which scripts send).  It is ended by a NUL in the input buffer and stays valid
  * until the next call.  limit: octets with CRLF.  A line that the end of input cuts short is none: a QUIT that did not
- * arrive whole deletes nothing.  deadline (client_clock()) is for the whole line: an octet now and then keeps no session
+ * arrive whole deletes nothing.  deadline (client_clock(), or CLIENT_IDLE) is for the whole line: an octet now and then keeps no session
  * open.
  */
 enum line_result line_read(struct client *c, size_t limit, int64_t deadline, char **line, size_t *len);

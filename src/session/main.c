@@ -32,6 +32,12 @@
 /* The session's only descriptor besides 0 to 2. */
 #define HELPER_SOCKET 3
 
+/*
+ * How much the kernel takes ahead of the network.  With its own megabytes a socket would become writable again only after a third of
+ * them are read, and a client that reads 1 kB/s would look as if it read nothing for half an hour.
+ */
+#define UNSENT_OCTETS (128 * 1024)
+
 /* Descriptors that stay open while the start-up makes its own. */
 static int own_log = -1;
 
@@ -74,6 +80,8 @@ static void
 take_passed_socket(void)
 {
 	int (*listen_fds)(int unset);
+	int listening;
+	socklen_t len = sizeof(listening);
 	void *lib;
 
 	if (getenv("LISTEN_FDS") == NULL)
@@ -83,6 +91,10 @@ take_passed_socket(void)
 	*(void **)&listen_fds = dlsym(lib, "sd_listen_fds");
 	if (listen_fds == NULL || listen_fds(1) != 1)
 		return; /* not meant for us */
+	if (getsockopt(3, SOL_SOCKET, SO_ACCEPTCONN, &listening, &len) == -1 || listening) {
+		errno = EINVAL;
+		fail("LISTEN_FDS is no connection: the socket unit needs Accept=yes");
+	}
 	if (dup2(3, 0) == -1 || dup2(3, 1) == -1)
 		fail("taking the socket of LISTEN_FDS");
 }
@@ -165,10 +177,11 @@ become_monitor(struct monitor *m, int session_end)
 static void
 prepare_client(void)
 {
-	int on = 1;
+	int on = 1, unsent = UNSENT_OCTETS;
 
 	/* An answer leaves in one piece; Nagle would hold its last segment back until an ACK that the client delays by 40 ms. */
 	setsockopt(1, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	setsockopt(1, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof(unsent));
 	signal(SIGPIPE, SIG_IGN);
 	/* May be inherited as ignored, and waitpid(2) would find nobody, or a stop would not be heard. */
 	signal(SIGCHLD, SIG_DFL);
@@ -194,6 +207,7 @@ run(struct session *s, struct monitor *m)
 	if ((m->session = fork()) == -1)
 		fail("fork");
 	if (m->session == 0) {
+		sigdelset(&m->unblocked, SIGTERM);
 		sigprocmask(SIG_SETMASK, &m->unblocked, NULL);
 		become_session(s, pair[0]);
 	}

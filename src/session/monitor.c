@@ -18,6 +18,7 @@
 #include "common/filter.h"
 #include "common/logrecord.h"
 #include "common/text.h"
+#include "common/wire.h"
 #include "session/log.h"
 
 /* The helper finds its socket here (helper/sanitize.c) and the log on descriptor 2. */
@@ -31,8 +32,17 @@ static struct {
 	int session_status;
 	int log;			/* where the helper's records arrive; -1 before it is started */
 	char user[256 * 4];		/* who logged in, escaped */
-	time_t started;
+	time_t started;			/* CLOCK_MONOTONIC */
 } now;
+
+static time_t
+seconds_now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec;
+}
 
 static void
 on_signal(int sig)
@@ -87,6 +97,19 @@ message_waits(int fd)
 	return ioctl(fd, FIONREAD, &bytes) == 0 && bytes > 0;
 }
 
+/* In the place of a helper that is not there: somebody has to mend something. */
+static void
+refuse_login(const struct monitor *m, const char *what, int error)
+{
+	static struct wire_msg refused;
+
+	helper_failed(m, what, error);
+	wire_start(&refused, WIRE_REFUSED);
+	wire_put_u8(&refused, REFUSED_PERMANENT);
+	wire_put_u8(&refused, 0);
+	wire_send(m->helper_end, &refused);
+}
+
 static void
 start_helper(const struct monitor *m)
 {
@@ -114,9 +137,9 @@ start_helper(const struct monitor *m)
 			error = errno;
 		_exit(127);
 	}
-	close(pair[1]);
 	if (now.helper == -1 || error != 0)
-		helper_failed(m, now.helper == -1 ? "fork" : "exec", now.helper == -1 ? errno : error);
+		refuse_login(m, now.helper == -1 ? "fork" : "exec", now.helper == -1 ? errno : error);
+	close(pair[1]);
 }
 
 static void
@@ -256,7 +279,7 @@ log_session_end(const struct monitor *m)
 	log_number("octets", t->octets);
 	log_number("deleted", t->deleted);
 	log_number("left", t->left);
-	log_number("seconds", (uint64_t)(time(NULL) - now.started));
+	log_number("seconds", (uint64_t)(seconds_now() - now.started));
 	if (end == END_SANDBOX)
 		log_word("call", syscall_name(t->refused_call));
 	if (WIFSIGNALED(now.session_status) && !stopped)
@@ -280,7 +303,7 @@ monitor_run(struct monitor *m)
 	sigaction(SIGTERM, &sa, NULL);
 	now.session = m->session;
 	now.log = -1;
-	now.started = time(NULL);
+	now.started = seconds_now();
 
 	for (reap(m); now.session != -1 || now.helper > 0; reap(m)) {
 		p[0] = (struct pollfd){ .fd = now.helper == 0 ? m->helper_end : -1, .events = POLLIN };

@@ -29,6 +29,7 @@ static const struct sock_filter calls[] = {
 	FILTER_ALLOW(recvmsg),		/* the helper */
 	FILTER_ALLOW(sendmsg),
 	FILTER_ALLOW(close),
+	FILTER_ALLOW(shutdown),		/* the end */
 	FILTER_ALLOW(write),		/* a client behind a pipe or a file */
 	FILTER_ALLOW(clock_gettime),	/* where the vdso does not have it */
 	FILTER_ALLOW_WITHOUT(mmap, 2, PROT_EXEC),	/* table, ids, bitmaps */
@@ -55,6 +56,8 @@ enter(struct tally *tally)
 	int ruleset = filter_landlock_begin();
 
 	refusals = tally;
+	if (ruleset == -1 && !filter_landlock_missing(errno))
+		return -1;
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == -1 || (ruleset != -1 && filter_landlock_end(ruleset) == -1))
 		return -1;
 	return filter_install(calls, sizeof(calls) / sizeof(calls[0]), refused);

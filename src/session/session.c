@@ -7,13 +7,11 @@
 #include "session/line.h"
 #include "session/reply.h"
 
-/* Before the login there is one deadline for all of it, later one for each command. */
+/* Before the login there is one deadline for all of it, however busy the client is; later one for each command. */
 static int64_t
 deadline(const struct session *s)
 {
-	if (s->state == AUTHORIZATION)
-		return s->login_deadline;
-	return client_clock() + (int64_t)s->settings->idle_timeout * 1000;
+	return s->state == AUTHORIZATION ? s->login_deadline : CLIENT_IDLE;
 }
 
 static enum pop_next
@@ -22,6 +20,10 @@ next_command(struct session *s)
 	char *line;
 	size_t len;
 
+	if (s->state == AUTHORIZATION && client_clock() >= s->login_deadline) {
+		s->client.gone = END_LOGIN_TIMEOUT;
+		return NEXT_END;
+	}
 	switch (line_read(&s->client, LINE_OCTETS, deadline(s), &line, &len)) {
 	case LINE_OK:
 		return command_run(s, line, len);
@@ -48,11 +50,12 @@ session_run(struct session *s)
 	s->login_deadline = client_clock() + (int64_t)s->settings->login_timeout * 1000;
 	s->client.write_deadline = s->login_deadline;
 	reply(s, "+OK POP3 server ready");
-	while (next_command(s) == NEXT_COMMAND && !s->client.gone)
+	while (next_command(s) == NEXT_COMMAND && !s->client.gone && s->tally->end == END_KILLED)
 		continue;
 	/* A torn message ends here without its final dot: what is not sent yet stays unsent. */
 	if (s->tally->end != END_CHANGED)
 		client_flush(&s->client);
+	client_end(&s->client, s->tally->end == END_QUIT);
 	if (s->tally->end != END_KILLED)
 		return;
 	s->tally->end = s->client.gone;

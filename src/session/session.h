@@ -33,6 +33,7 @@ struct session {
 	const struct record *records;
 	int mbox;			/* read-only descriptor; -1 in a Maildir */
 	struct file_state seen;		/* mbox: fstat(2) when the records were known to be true */
+	bool changed;			/* mbox: they are true no more, as the helper has said */
 	uint32_t last, last_at_login;	/* RFC 1225, LAST */
 	uint32_t live;			/* messages not marked deleted */
 	uint64_t live_octets;

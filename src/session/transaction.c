@@ -93,7 +93,8 @@ retrieve(struct session *s, uint32_t n, const char *status, uint64_t lines, enum
 	if (sent == SENT_NOTHING)
 		*next = reply(s, "-ERR [SYS/TEMP] message cannot be read");
 	if (sent == SENT_TORN) {
-		s->tally->end = END_CHANGED;
+		if (!s->client.gone && s->tally->end == END_KILLED)
+			s->tally->end = END_CHANGED;
 		*next = NEXT_END;
 	}
 	return sent;

@@ -62,13 +62,14 @@ fill(struct session *s, int fd, uint64_t offset, size_t want)
 {
 	bool goes_on = offset >= window_start && offset < window_end + FROM_LINE_BYTES;
 	size_t len = s->kind == KIND_MBOX && goes_on ? WINDOW_BYTES : want;
-	ssize_t n = read_at(fd, window, len, offset);
+	ssize_t n = s->changed ? -1 : read_at(fd, window, len, offset);
 
 	window_start = window_end = 0;
 	if (n < (ssize_t)want)
 		return -1;
 	if (s->kind == KIND_MBOX && !unchanged(s)) {
-		if (!helper_verify(s) || (n = read_at(fd, window, want, offset)) < (ssize_t)want || !unchanged(s))
+		s->changed = !helper_verify(s);
+		if (s->changed || (n = read_at(fd, window, want, offset)) < (ssize_t)want || !unchanged(s))
 			return -1;
 	}
 	window_start = offset;
@@ -145,7 +146,7 @@ send_message(struct session *s, int fd, const struct record *r, const char *stat
 	if (pos == r->bytes && !s->client.gone && st.octets + (st.in_line ? STUFFING_END : 0) != r->octets)
 		return SENT_TORN;
 	put_end(&s->client, &st);
-	return SENT_ALL;
+	return s->client.gone ? SENT_TORN : SENT_ALL;
 }
 
 enum sent

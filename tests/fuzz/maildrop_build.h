@@ -11,4 +11,15 @@
 
 #undef XXH3_64bits
 #define XXH3_64bits(bytes, len) ((void)(bytes), (void)(len), (XXH64_hash_t)0)
-#define clock_nanosleep(clock, flags, time, left) ((void)(time), 0)
+
+static inline int
+fuzz_no_sleep(clockid_t clock, int flags, const struct timespec *time, struct timespec *left)
+{
+	(void)clock;
+	(void)flags;
+	(void)time;
+	(void)left;
+	return 0;
+}
+
+#define clock_nanosleep fuzz_no_sleep

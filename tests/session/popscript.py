@@ -356,7 +356,7 @@ class Player:
                 c.end()
         except (Failure, OSError) as e:
             self.abandon()
-            raise Failure("%s\nafter:\n%s" % (e, "\n".join(self.done[-8:])))
+            raise Failure("%s\nafter:\n%s\nlog:\n%s" % (e, "\n".join(self.done[-8:]), self.run.log_tail()))
 
     def abandon(self):
         for c in self.open.values():

@@ -217,7 +217,9 @@ class Run:
     def environment(self, more=()):
         # HOME and the like are not for the programs; sanitizers and valgrind have their options in the environment.
         kept = {k: v for k, v in os.environ.items() if re.match(r"(PATH|TMPDIR|[A-Z]*SAN_OPTIONS|VALGRIND_.*)$", k)}
-        return dict(kept, POSTERN_CONF=self.conf, POSTERN_HELPER=self.helper, **dict(more))
+        kept.update(POSTERN_CONF=self.conf, POSTERN_HELPER=self.helper)
+        kept.update(more)
+        return kept
 
     def command(self):
         return [word.replace("{run}", self.folder) for word in WRAPPER] + [self.program]
@@ -239,6 +241,11 @@ class Run:
                 check(m is not None and not m.group(1).startswith("helper-says "), "on standard error: " + line)
                 lines.append(m.group(1))
         return lines
+
+    def log_tail(self):
+        """The end of the log, for the report of a failure."""
+        with open(self.log, errors="backslashreplace") as f:
+            return "".join(f.readlines()[-5:])
 
     def locks_left(self):
         return [name for name in os.listdir(self.folder) if name.endswith(".lock")]

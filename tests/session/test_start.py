@@ -293,8 +293,8 @@ def peers(folder, tap):
 def kills(folder, tap):
     names = ("monitor", "session", "helper")
     for which, number, how in ((0, signal.SIGTERM, "terminated"), (1, signal.SIGTERM, "terminated"), (0, signal.SIGKILL, None),
-                               (1, signal.SIGKILL, "killed"), (2, signal.SIGKILL, "update-failed"),
-                               (2, signal.SIGTERM, "update-failed")):
+                               (1, signal.SIGKILL, "killed"), (2, signal.SIGKILL, "helper-failed"),
+                               (2, signal.SIGTERM, "helper-failed")):
         name = "the %s gets %s after DELE" % (names[which], signal.Signals(number).name)
         if pt.WRAPPER:
             tap.skip(name, "under a wrapper the processes have other names")

@@ -250,7 +250,7 @@ class Deliveries:
     def run(self, path):
         """All of it; the ledger goes to path."""
         began = time.monotonic()
-        threads = [threading.Thread(target=self.work, args=(began,)) for _ in range(1 if self.agent.rewrites else 6)]
+        threads = [threading.Thread(target=self.work, args=(began,)) for _ in range(1 if self.agent.rewrites else 10)]
         for thread in threads:
             thread.start()
         for thread in threads:

@@ -51,8 +51,12 @@ class Contest:
 
     def kill(self, client, longest):
         client.strike(self.round.role, self.round.stage, longest)
+        self.note(client)
+
+    def note(self, client):
         if client.visit.killed:
             self.round.killed = True
+            self.round.stage = client.visit.killed[1]
             self.victim = client
             self.struck = time.monotonic()
 
@@ -119,7 +123,8 @@ class Contest:
         client.visit.asked = True
         client.session.send("QUIT")
         if self.round.stage == "quit":
-            self.kill(client, 0.010)
+            client.strike_update(self.round.role)
+            self.note(client)
         client.quit_answered()
 
     def play(self):

@@ -43,6 +43,7 @@ def size_of_body(dice):
 
 
 def make_body(serial, dice):
+    """Ends without an empty line, for some agents add one and others add it only where there is none."""
     lines, size, wanted = [], 0, size_of_body(dice)
     while size < wanted:
         line = dice.choice(ODD_LINES) if dice.random() < 0.1 else b"%x" % dice.getrandbits(4 * dice.randrange(1, 75))
@@ -51,9 +52,15 @@ def make_body(serial, dice):
     return b"\n".join(lines + [b"end of " + serial.encode()]) + b"\n"
 
 
-def make(serial, user, purger, dice):
+def make_ballast(serial, size):
+    """A body so large that moving it takes its time."""
+    lines = b"".join(b"%076d\n" % n for n in range(1000))
+    return lines * (size // len(lines)) + b"end of " + serial.encode() + b"\n"
+
+
+def make(serial, user, purger, dice, ballast=0):
     """A message as an agent gets it."""
-    body = make_body(serial, dice)
+    body = make_ballast(serial, ballast) if ballast else make_body(serial, dice)
     fields = {b"X-Serial": serial.encode(), b"X-For": b"mutt" if purger else b"client", b"Subject": b"mail " + serial.encode(),
               b"Message-ID": b"<%s@example.net>" % serial.encode()}
     head = [b"From: Mary Smith <mary@example.net>", b"To: %s@box.example.org" % user.encode(),

@@ -6,6 +6,7 @@ descriptors 0 and 1, so that its processes are known.
 
 import os
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -13,6 +14,7 @@ import time
 
 import delivery_mail
 
+STATE = "/var/lib/postern"
 PASSWORD = "secret"
 ENTERED = b"+OK maildrop locked and ready\r\n"
 SIGNING_OFF = b"+OK POP3 server signing off\r\n"
@@ -20,8 +22,11 @@ IN_USE = b"-ERR [IN-USE]"
 ROLES = ("session", "helper", "monitor", "keeper")
 PATIENCE = 60
 
-# Kills after QUIT come within this time; nearly all updates end before it.
-LONGEST_UPDATE = 0.006
+# Kills after QUIT come within this time; nearly all updates end before it, if they need not wait for a lock.
+LONGEST_UPDATE = 0.030
+
+# How long a journal is there.
+LONGEST_MOVE = 0.015
 
 
 class Lost(Exception):
@@ -107,6 +112,10 @@ class Session:
             time.sleep(0.005)
 
     # Lines and answers.
+
+    def answered(self):
+        """Whether there is something to read."""
+        return bool(select.select([self.sock], [], [], 0)[0])
 
     def fill(self):
         try:
@@ -307,6 +316,21 @@ class Client:
         if self.session.kill(role):
             self.visit.killed = [role, stage]
 
+    def strike_update(self, role):
+        """After QUIT: kills it some time within an update, or, every other time, while a journal is there (there is none
+        for a Maildir, nor where only the end of an mbox goes)."""
+        if self.dice.random() < 0.5:
+            self.strike(role, "quit", LONGEST_UPDATE)
+            return
+        journal = "%s/%s/journal" % (STATE, self.user.name)
+        end = time.monotonic() + PATIENCE
+        while not os.path.exists(journal) and not self.session.answered() and time.monotonic() < end:
+            time.sleep(0.0002)
+        if os.path.exists(journal):
+            self.strike(role, "update", LONGEST_MOVE)
+        else:
+            self.strike(role, "quit", 0)
+
     def leave(self):
         """Ends the visit in one of the ways in which sessions end."""
         way = self.dice.random()
@@ -383,6 +407,6 @@ def struck_visit(server, user, dice):
         client.visit.asked = True
         client.session.send("QUIT")
         if stage == "quit":
-            client.strike(role, stage, LONGEST_UPDATE)
+            client.strike_update(role)
         client.quit_answered()
     return Client(server, user, dice, changes=user.mutt or user.rewriters).run(act)

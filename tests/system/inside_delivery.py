@@ -16,6 +16,7 @@ import multiprocessing
 import os
 import pwd
 import random
+import re
 import shutil
 import socket
 import sys
@@ -28,15 +29,19 @@ import delivery_contest
 import delivery_mail
 import delivery_pop
 from box import Tap, all_gone, processes, sh, write
+from delivery_pop import STATE
 
 HERE = "/postern"
 LEDGERS = HERE + "/ledgers"
 EVIDENCE = HERE + "/evidence"
 LOG = HERE + "/log"
-STATE = "/var/lib/postern"
 USERS_FILE = "/etc/postern-users"
 SECRET = "$1$postern$veiqegGviTJ/WwaXyBmWK1"  # delivery_pop.PASSWORD; cheap, for there are many logins
 FIRST = 120
+
+# Six messages of this size, which no client deletes, lie in each mbox whose updates are killed: moving them takes some
+# milliseconds, else hardly any kill would come in the middle of it.
+BALLAST = 1 << 20
 
 # What may stay in the state folders and in Maildirs between two sessions.
 KEPT = {"index", "session.lock", "last", ".postern-index", ".postern-lock"}
@@ -126,8 +131,10 @@ def set_up_user(user, seed):
     dice = random.Random("%s %s" % (seed, user.name))
     messages, rows = [], []
     for n in range(user.first):
-        serial, purger = "first-%s-%04d" % (user.name, n), user.mutt and dice.random() < 0.1
-        messages.append(delivery_mail.make(serial, user.name, purger, dice))
+        serial = "first-%s-%04d" % (user.name, n)
+        ballast = BALLAST if user.struck and user.kind == "mbox" and n % (user.first // 6) == 0 else 0
+        purger = ballast > 0 or user.mutt and dice.random() < 0.1
+        messages.append(delivery_mail.make(serial, user.name, purger, dice, ballast))
         rows.append(vars(delivery_agents.Sent("first", user.name, serial, purger, True, "")))
     delivery_agents.write_ledger("%s/sent-first-%s" % (LEDGERS, user.name), rows)
     (fill_mbox if user.kind == "mbox" else fill_maildir)(user, messages)
@@ -326,6 +333,12 @@ def left_files():
     return found + [path for path in own_files() if os.path.basename(path) not in KEPT]
 
 
+def left_by_keepers(files):
+    """The names that a dot-lock has before it is a lock: a lock keeper that is killed in that moment leaves one, for nobody
+    else may remove it, and nobody is kept out by it."""
+    return [path for path in files if path.startswith("/var/mail/.lk")]
+
+
 def spool_changes():
     """Mailboxes that are not the same files with the same rights as before."""
     changed = []
@@ -345,10 +358,25 @@ def alarming_log_lines():
         return [line.decode(errors="replace").rstrip() for line in f if b"postern" in line and any(w in line for w in words)]
 
 
+def recoveries():
+    """How often a login found the journal of an update that was cut short, and went on with it, or dropped it."""
+    with open(LOG, "rb") as f:
+        return collections.Counter(m.group().decode() for m in re.finditer(rb"journal-(recovered|dropped)", f.read()))
+
+
 def check_left(tap):
     all_gone()
+    found = recoveries()
+    tap.say("updates that the next login found cut short: " + counts(found))
+    tap.ok(found["journal-recovered"], "some update was killed half-way, and completed by the next login")
     tap.equal(["%d %s" % (p.pid, p.exe) for p in processes()], [], "no process of postern is left")
-    tap.equal(left_files(), [], "no lock file, journal or temporary file is left")
+    files = left_files()
+    visits = delivery_agents.read_ledgers(LEDGERS + "/visits-*") + delivery_agents.read_ledgers(LEDGERS + "/contest-*")
+    keepers = sum(bool(v["killed"]) and v["killed"][0] == "keeper" for v in visits)
+    excused = left_by_keepers(files)
+    tap.say("names for a lock to be that killed keepers have left: %d" % len(excused))
+    tap.equal([path for path in files if path not in excused], [], "no lock file, journal or temporary file is left")
+    tap.ok(len(excused) <= keepers, "no more such names than keepers were killed", "%d of %d" % (len(excused), keepers))
     tap.equal(held_locks(), [], "nobody holds a lock on a mailbox or a file of postern's")
     changed = spool_changes()
     tap.ok(not changed, "mailboxes in the spool are the same files, with the same owner and rights", "\n".join(changed))
@@ -386,7 +414,7 @@ def main():
     delivery_agents.stop()
     section(tap, check_left)
     tap.say("all of it: %.1f s" % (time.monotonic() - began))
-    if True:
+    if tap.failed:
         save_evidence()
     tap.end()
 

@@ -151,9 +151,11 @@ test_wire_fields(void **state)
 	assert_int_equal(wire_get_text(&m, &text, &len), 0);
 	assert_int_equal(len, 3);
 	assert_memory_equal(text, "a\0b", 3);
+	assert_int_equal(wire_get_end(&m), -1); /* the descriptor */
+	close(m.fds[0]);
+	m.fds[0] = -1;
 	assert_int_equal(wire_get_end(&m), 0);
 	assert_int_equal(wire_get_u8(&m, &u8), -1);
-	wire_close_fds(&m);
 	close(pair[0]);
 	assert_int_equal(wire_recv(pair[1], &m), 0);
 	close(pair[1]);

@@ -66,7 +66,9 @@ test_refused(void **state)
 	(void)state;
 	refused("idle-timeout = 600\nidle-timout = 60\n", "line=2", "key=\"idle-timout\" error=\"unknown key\"");
 	refused("nonsense\n", "line=1", "error");
-	refused("[section]\nidle-timeout = 5\n", "line=2", "there are no sections");
+	refused("idle-timeout = 5\n[section]\n", "line=2", "there are no sections");
+	refused("idle-timeout = 5\n  6\n", "line=2", "error");
+	refused("nonsense\nfoo = 1\n", "line=1", "not name = value");
 	refused("idle-timeout = ten\n", "line=1", "key=\"idle-timeout\" error=\"not a number\"");
 	refused("idle-timeout = 99999999\n", "line=1", "out of range");
 	refused("minimum-uid = 0\n", "line=1", "out of range");
