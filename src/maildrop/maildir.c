@@ -93,7 +93,7 @@ names_kept(const struct maildir *m, const struct listing *l)
 static int
 keep_names(struct maildir *m, const struct listing *l)
 {
-	const struct entry *e = (const struct entry *)(const void *)l->entries.base, *end = e + l->count;
+	const struct entry *e = listing_entries(l), *end = listing_end(l);
 
 	if (names_kept(m, l))
 		return 0;
@@ -118,7 +118,7 @@ seen(const char *name, size_t len)
 static int
 fill_table(struct maildrop *md, const struct listing *l)
 {
-	const struct entry *e = (const struct entry *)(const void *)l->entries.base;
+	const struct entry *e = listing_entries(l);
 	uint32_t i;
 
 	if (md_table_make(md, l->count) == -1)

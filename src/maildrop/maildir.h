@@ -74,6 +74,12 @@ listing_entries(const struct listing *l)
 	return (struct entry *)(void *)l->entries.base;
 }
 
+static inline struct entry *
+listing_end(const struct listing *l)
+{
+	return l->count == 0 ? listing_entries(l) : listing_entries(l) + l->count;
+}
+
 static inline const char *
 entry_text(const struct listing *l, const struct entry *e)
 {

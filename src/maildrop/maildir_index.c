@@ -191,7 +191,7 @@ pays(const struct maildir *m, const struct listing *l)
 static int
 pack_sizes(const struct listing *l, struct pile *sizes)
 {
-	const struct entry *e = (const struct entry *)(const void *)l->entries.base, *end = e + l->count;
+	const struct entry *e = listing_entries(l), *end = listing_end(l);
 	unsigned char *p;
 
 	if (pile_reserve(sizes, (size_t)l->count * SIZES_MOST) == -1)

@@ -278,7 +278,7 @@ compare(const void *va, const void *vb, void *vtexts)
 static bool
 ascending(const struct listing *l, uint32_t from, uint32_t to)
 {
-	const struct entry *e = (const struct entry *)(const void *)l->entries.base;
+	const struct entry *e = listing_entries(l);
 
 	for (from++; from < to; from++)
 		if (compare(&e[from - 1], &e[from], l->texts.base) > 0)
@@ -325,7 +325,7 @@ put_in_order(struct listing *l)
 static uint32_t
 run_end(const struct listing *l, uint32_t i)
 {
-	const struct entry *e = (const struct entry *)(const void *)l->entries.base;
+	const struct entry *e = listing_entries(l);
 	const char *texts = (const char *)l->texts.base;
 	uint32_t j = i + 1;
 
@@ -561,7 +561,7 @@ count_entry(struct maildir *m, struct listing *l, struct entry *e, bool *vanishe
 static enum md_result
 count_entries(struct maildir *m, struct listing *l, bool *vanished)
 {
-	struct entry *e = listing_entries(l), *end = e + l->count;
+	struct entry *e = listing_entries(l), *end = listing_end(l);
 	enum md_result result;
 
 	for (*vanished = false; e < end; e++)
@@ -729,7 +729,7 @@ match_run(struct listing *l, struct found *found, uint32_t i, uint32_t end, bool
 static int
 repack(const struct maildir *m, const struct listing *l, const struct found *found, struct names *names)
 {
-	const struct entry *e = (const struct entry *)(const void *)l->entries.base;
+	const struct entry *e = listing_entries(l);
 	struct name_cursor old = { 0 };
 	const struct entry *now;
 

@@ -388,6 +388,8 @@ class Player:
             self._expect_any_order(c, list(step.value))
         elif step.what == "close":
             self._expect_close(c, step.value)
+            c.end()
+            del self.open[step.who]
 
     def _read(self, c, wanted):
         line = c.read_line()

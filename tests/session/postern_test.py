@@ -543,10 +543,10 @@ class Connection:
     def end(self):
         """Hangs up and waits until the session's first process is gone, and with the last session every other one."""
         self.hang_up()
-        status = self._wait_all()
+        status = self.wait_all()
         check(status == 0, "exit status %d" % status)
 
-    def _wait_all(self):
+    def wait_all(self):
         try:
             status = self.process.wait(PATIENCE)
         except subprocess.TimeoutExpired:

@@ -11,6 +11,7 @@ sys.dont_write_bytecode = True
 import os  # noqa: E402
 import re  # noqa: E402
 import select  # noqa: E402
+import socket  # noqa: E402
 import threading  # noqa: E402
 import time  # noqa: E402
 
@@ -216,6 +217,40 @@ def never_reads(folder, login):
     check(len(lines) == 1 and lines[0].split()[1] in ("how=stalled", "how=login-timeout"), "log: %s" % lines)
 
 
+class SmallWindow(pt.Connection):
+    """Over TCP, a client that has no megabytes of buffers: a kernel that has opens its window in steps of a sixteenth."""
+
+    def _connect(self):
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            ours = socket.socket()
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+            ours.connect(listener.getsockname())
+            return ours, listener.accept()[0]
+
+
+def reads_slowly(folder, transport):
+    """A client that takes longer than idle-timeout for one answer, but reads on, is not idle."""
+    text = b"Subject: large\n\n" + LINE * 300000
+    wanted = b"+OK message follows\r\n" + pt.stuffed(pt.wire_form(text))
+    run = new_run(folder, {"idle-timeout": "2"}, [text])
+    c = SmallWindow(run, transport)
+    try:
+        c.log_in()
+        c.send(b"RETR 1\r\n")
+        pieces = []
+        for _ in range(15):
+            check(select.select([c.fd_in], [], [], pt.PATIENCE)[0], "nothing more after %d octets" % sum(map(len, pieces)))
+            pieces.append(os.read(c.fd_in, 100000))
+            time.sleep(0.4)
+        check(c.process.poll() is None and all(pieces), "closed after %d octets" % sum(map(len, pieces)))
+        pieces.append(c.read_multi())
+        c.quit()
+        check(b"".join(pieces) == wanted, "another text")
+    except BaseException:
+        c.abandon()
+        raise
+
+
 def slow_octets(folder):
     """An octet now and then does not make the time for one command longer: idle-timeout is for the whole line."""
     run = new_run(folder, {"idle-timeout": "1"})
@@ -253,6 +288,8 @@ def main(folder, tap):
         tap.skip("memory and floods", "a wrapper's memory and speed are not the programs'")
     else:
         floods(folder, tap)
+    for transport in ("socketpair", "TCP"):
+        tap.run("a client that reads slowly over " + transport, reads_slowly, folder, transport)
     tap.run("an octet now and then", slow_octets, folder)
     tap.run("failed logins are delayed", failures_are_delayed, folder)
 

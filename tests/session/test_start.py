@@ -217,7 +217,7 @@ def read_to_end(c):
 
 def wait_for_all(c):
     c.hang_up()
-    c._wait_all()
+    c.wait_all()
 
 
 def killed(folder, which, number, how):
@@ -242,6 +242,26 @@ def killed(folder, which, number, how):
         c.log_in()
         c.expect(b"STAT", b"+OK 2 ")
         c.quit()
+
+
+def stopped(folder):
+    """The helper is the mailbox's owner, who can stop it: the session does not wait for ever, nor does its monitor."""
+    run = new_run(folder, {"idle-timeout": "1", "lock-timeout": "0"})
+    with pt.Session(run) as c:
+        c.log_in()
+        c.expect(b"DELE 1", b"+OK")
+        helper = members(c)[2]
+        os.kill(helper, signal.SIGSTOP)
+        c.expect(b"QUIT", b"-ERR [SYS/TEMP] ")
+        check(c.read_line() is None, "more after QUIT")
+        c.hang_up()
+        try:
+            c.process.wait(pt.PATIENCE)
+        except subprocess.TimeoutExpired:
+            check(False, "the session is gone, and its monitor still waits for the helper")
+        os.kill(helper, signal.SIGKILL)
+        c.wait_all()
+    check_untouched(run)
 
 
 def main(folder, tap):
@@ -300,6 +320,10 @@ def kills(folder, tap):
             tap.skip(name, "under a wrapper the processes have other names")
         else:
             tap.run(name, killed, folder, which, number, how)
+    if pt.WRAPPER:
+        tap.skip("the helper is stopped", "under a wrapper the processes have other names")
+    else:
+        tap.run("the helper is stopped", stopped, folder)
 
 
 if __name__ == "__main__":

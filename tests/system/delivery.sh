@@ -130,7 +130,7 @@ prepare_root() {
 run_inside() {
 	keep=--keep-unit
 	[ ! -d /run/systemd/system ] || keep=--quiet
-	SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 timeout --kill-after=10 "$((${POSTERN_DELIVERY_SECONDS:-150} * 2 + 400))" \
+	SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 timeout --kill-after=10 "$((${POSTERN_DELIVERY_SECONDS:-60} * 2 + 400))" \
 		systemd-nspawn --quiet --directory="$root" --as-pid2 --register=no "$keep" --private-network --link-journal=no \
 		--resolv-conf=off --timezone=off --console=pipe \
 		/usr/bin/setpriv --inh-caps=-all /usr/bin/python3 -B /postern/inside_delivery.py \

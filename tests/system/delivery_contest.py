@@ -8,12 +8,15 @@ import selectors
 import time
 
 import delivery_agents
-from delivery_pop import ENTERED, IN_USE, PATIENCE, ROLES, Client, Lost, Stuck, Wrong
+from delivery_pop import ENTERED, IN_USE, PATIENCE, ROLES, Client, Lost, Stuck, Wrong, cut_short, look_after
 
 # The session lock is given up when the last process that holds it ends; postern waits a second for that.
 AT_ONCE = 2.0
 
-STAGES = ("login", "holding", "quit")
+# Single sessions after each round.
+CUT_SHORT = 5
+
+STAGES = ("login", "holding", "quit", "quit")
 
 
 class Round:
@@ -56,7 +59,7 @@ class Contest:
     def note(self, client):
         if client.visit.killed:
             self.round.killed = True
-            self.round.stage = client.visit.killed[1]
+            self.round.role, self.round.stage = client.visit.killed
             self.victim = client
             self.struck = time.monotonic()
 
@@ -166,7 +169,7 @@ class Contest:
 
 
 def contest_until(server, user, numbers, seconds, seed, visits_path, rounds_path):
-    """Rounds on one maildrop for this long."""
+    """Rounds on one maildrop for this long, and between them single sessions whose update is killed."""
     dice = random.Random("%s %s" % (seed, user.name))
     visits, rounds = [], []
     end = time.monotonic() + seconds
@@ -174,5 +177,7 @@ def contest_until(server, user, numbers, seconds, seed, visits_path, rounds_path
         contest = Contest(server, user, numbers[len(rounds) % len(numbers)], dice)
         visits += contest.play()
         rounds.append(contest.round)
+        visits += [cut_short(server, user, dice) for _ in range(CUT_SHORT)]
+    visits.append(look_after(server, user, dice))
     delivery_agents.write_ledger(visits_path, [v.row() for v in visits])
     delivery_agents.write_ledger(rounds_path, [r.row() for r in rounds])

@@ -19,14 +19,14 @@ PASSWORD = "secret"
 ENTERED = b"+OK maildrop locked and ready\r\n"
 SIGNING_OFF = b"+OK POP3 server signing off\r\n"
 IN_USE = b"-ERR [IN-USE]"
-ROLES = ("session", "helper", "monitor", "keeper")
+ROLES = ("session", "helper", "helper", "monitor", "keeper")
 PATIENCE = 60
 
 # Kills after QUIT come within this time; nearly all updates end before it, if they need not wait for a lock.
 LONGEST_UPDATE = 0.030
 
 # How long a journal is there.
-LONGEST_MOVE = 0.015
+LONGEST_MOVE = 0.002
 
 
 class Lost(Exception):
@@ -89,15 +89,18 @@ class Session:
         return self.known
 
     def kill(self, role):
-        """Kills it with signal 9; returns whether there was one."""
-        pid = self.look().get(role)
+        """Kills it with signal 9; returns what was killed, None if there is none.  Where nobody needs a keeper, it is the helper's turn."""
+        known = self.look()
+        if role == "keeper" and role not in known:
+            role = "helper"
+        pid = known.get(role)
         if pid is None or not alive(pid):
-            return False
+            return None
         try:
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
-            return False
-        return True
+            return None
+        return role
 
     def end(self, seconds=10):
         """Closes the connection; returns the roles whose processes do not end within this time."""
@@ -313,19 +316,20 @@ class Client:
     def strike(self, role, stage, longest):
         """Kills one of its processes, some time within the next longest seconds."""
         time.sleep(self.dice.random() * longest)
-        if self.session.kill(role):
-            self.visit.killed = [role, stage]
+        killed = self.session.kill(role)
+        if killed:
+            self.visit.killed = [killed, stage]
 
     def strike_update(self, role):
-        """After QUIT: kills it some time within an update, or, every other time, while a journal is there (there is none
-        for a Maildir, nor where only the end of an mbox goes)."""
-        if self.dice.random() < 0.5:
+        """After QUIT: kills it while a journal is there.  Some time within an update where there is none (for a Maildir, or
+        where only the end of an mbox goes), and sometimes else."""
+        if self.user.kind == "maildir" or self.dice.random() < 0.2:
             self.strike(role, "quit", LONGEST_UPDATE)
             return
         journal = "%s/%s/journal" % (STATE, self.user.name)
         end = time.monotonic() + PATIENCE
         while not os.path.exists(journal) and not self.session.answered() and time.monotonic() < end:
-            time.sleep(0.0002)
+            time.sleep(0.0001)
         if os.path.exists(journal):
             self.strike(role, "update", LONGEST_MOVE)
         else:
@@ -391,7 +395,7 @@ def visit(server, user, dice):
 
 def struck_visit(server, user, dice):
     """A session one of whose processes is killed: at login, in the middle, or after QUIT, when it is removing messages."""
-    stage = dice.choice(["login", "middle", "quit", "quit"])
+    stage = dice.choice(["login", "middle", "quit", "quit", "quit"])
     role = dice.choice(ROLES)
 
     def act(client):
@@ -409,4 +413,30 @@ def struck_visit(server, user, dice):
         if stage == "quit":
             client.strike_update(role)
         client.quit_answered()
+    return Client(server, user, dice, changes=user.mutt or user.rewriters).run(act)
+
+
+def cut_short(server, user, dice):
+    """A short session whose update is killed: some messages near the start go, so that all the rest has to be moved."""
+    role = dice.choice(ROLES)
+
+    def act(client):
+        if not client.login():
+            return
+        client.survey()
+        numbers = list(range(1, min(12, len(client.ids)) + 1))
+        client.delete(client.fetch(sorted(dice.sample(numbers, min(2, len(numbers))))))
+        client.visit.asked = True
+        client.session.send("QUIT")
+        client.strike_update(role)
+        client.quit_answered()
+    return Client(server, user, dice).run(act)
+
+
+def look_after(server, user, dice):
+    """A session that changes nothing, but puts in order what those before have left."""
+    def act(client):
+        if client.login():
+            client.survey()
+            client.quit()
     return Client(server, user, dice, changes=user.mutt or user.rewriters).run(act)
