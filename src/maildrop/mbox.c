@@ -571,7 +571,7 @@ verify_locked(struct maildrop *md, struct mbox_lock *lock)
 		return MD_OK;
 	if (mbox_read_locked(lock, NULL, &now, &st, NULL, NULL) == MD_OK && is_continued(&mbox->list, &now, lock->fd)) {
 		remember_state(md, &st);
-		mbox->list.end = now.end;
+		mbox->list.end = mbox_start(&now, mbox->list.count); /* what has come since is not in the list */
 		mbox->indexed = false;
 		result = MD_OK;
 	}
@@ -640,25 +640,14 @@ write_ids(struct maildrop *md)
 	return 0;
 }
 
-/* Whether the file is the list and no more: after mail was appended it is not. */
-static bool
-list_is_whole(const struct mbox_list *list)
-{
-	uint64_t end;
-
-	if (list->count == 0)
-		return list->end == list->begin;
-	end = list->records[list->count - 1].offset + list->records[list->count - 1].bytes;
-	return list->end - end <= 2;
-}
 
 static void
 save_index(struct maildrop *md)
 {
 	struct mbox *mbox = md->private;
 
-	if (!list_is_whole(&mbox->list))
-		return;
+	if (mbox->list.end != (uint64_t)mbox->st.st_size)
+		return; /* mail has come since */
 	mbox_load_digests(mbox);
 	if (mbox_index_write(mbox->folder, &mbox->list, md->fd, &mbox->st) == 0)
 		mbox->indexed = true;

@@ -17,10 +17,10 @@ static bool
 is_rewritten(const char *line, size_t len)
 {
 	static const char *const names[] = { "Status", "X-Status", "X-Keywords", "X-UID", "X-IMAP", "X-IMAPbase",
-		"Content-Length", "X-UIDL" };
+		"Content-Length", "Lines", "X-UIDL" };
 	size_t i, n;
 
-	if (strchr("sSxXcC", *line) == NULL)
+	if (strchr("sSxXcClL", *line) == NULL)
 		return false;
 	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
 		n = strlen(names[i]);

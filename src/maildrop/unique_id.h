@@ -3,7 +3,7 @@
  *
  * The digest is a pure function of what does not change in a message: SHA-256 over its From_ line and its header lines,
  * except those in which mail programs keep their own notes (Status, X-Status, X-Keywords, X-UID, X-IMAP, X-IMAPbase,
- * Content-Length, X-UIDL), so that it survives other programs, restored backups and a lost index.  Nothing is ever taken
+ * Content-Length, Lines, X-UIDL), so that it survives other programs, restored backups and a lost index.  Nothing is ever taken
  * from a header as it is, since whoever sends mail writes headers.  The id is the first 128 bits in hexadecimal; messages
  * with equal digests get -2, -3 ... behind it, in the order in which they came.
  */

@@ -21,6 +21,9 @@ static char window[WINDOW_BYTES];
 /* The next message is the one in sequence if it starts this close behind the last: a From_ line is in between. */
 #define FROM_LINE_BYTES 1024
 
+/* A delivery takes longer than a look at the mailbox: that it happens so often between two of them is no chance. */
+#define VERIFICATIONS 50
+
 /* What the window holds.  In a Maildir it is never kept from one message to the next. */
 static uint64_t window_start, window_end;
 
@@ -62,15 +65,18 @@ fill(struct session *s, int fd, uint64_t offset, size_t want)
 {
 	bool goes_on = offset >= window_start && offset < window_end + FROM_LINE_BYTES;
 	size_t len = s->kind == KIND_MBOX && goes_on ? WINDOW_BYTES : want;
-	ssize_t n = s->changed ? -1 : read_at(fd, window, len, offset);
+	int tries = 0;
+	ssize_t n;
 
 	window_start = window_end = 0;
-	if (n < (ssize_t)want)
-		return -1;
-	if (s->kind == KIND_MBOX && !unchanged(s)) {
-		s->changed = !helper_verify(s);
-		if (s->changed || (n = read_at(fd, window, want, offset)) < (ssize_t)want || !unchanged(s))
+	for (;;) {
+		n = s->changed ? -1 : read_at(fd, window, len, offset);
+		if (n < (ssize_t)want)
 			return -1;
+		if (s->kind != KIND_MBOX || unchanged(s))
+			break;
+		/* Most likely mail has come, and while it pours in, more of it since the helper has looked. */
+		s->changed = tries++ == VERIFICATIONS || !helper_verify(s);
 	}
 	window_start = offset;
 	window_end = offset + (uint64_t)n;

@@ -22,7 +22,7 @@
 /* A login waits some milliseconds for the clock of the file system, so there is room for many at once. */
 #define WORKERS 16
 
-#define CASES 24
+#define CASES 48
 
 /* Written by the workers, read by all. */
 struct counts {
@@ -50,7 +50,7 @@ struct crash {
 };
 
 static enum trace_verdict
-decide(void *arg, uint32_t which, const struct traced_call *call, uint64_t *length)
+decide(void *arg, uint32_t which, const struct traced_call *call, uint64_t *value)
 {
 	struct crash *c = arg;
 
@@ -60,7 +60,7 @@ decide(void *arg, uint32_t which, const struct traced_call *call, uint64_t *leng
 		return TRACE_GO_ON;
 	if (!c->tear || !call->writes || call->args[2] < 2)
 		return TRACE_KILL_AFTER;
-	*length = 1 + random_below(c->random, (uint32_t)call->args[2] - 1);
+	*value = 1 + random_below(c->random, (uint32_t)call->args[2] - 1);
 	return TRACE_TEAR;
 }
 
@@ -126,7 +126,7 @@ crash_recovery(struct worker *w)
 {
 	struct crash crash = { .at = 1 + random_below(&w->random, 30), .tear = random_below(&w->random, 2) == 0,
 		.random = &w->random };
-	struct tracer tracer = { decide, NULL, &crash };
+	struct tracer tracer = { .before = decide, .arg = &crash };
 	bool killed;
 
 	tracer_run(&tracer, login_body, w, &killed);
@@ -202,7 +202,7 @@ static void
 crash_once(struct worker *w, uint32_t at, bool tear)
 {
 	struct crash crash = { .at = at, .tear = tear, .random = &w->random };
-	struct tracer tracer = { decide, NULL, &crash };
+	struct tracer tracer = { .before = decide, .arg = &crash };
 	bool killed;
 
 	begin(w);
@@ -224,7 +224,7 @@ crash_everywhere(struct worker *w)
 {
 	static unsigned char tearable[CALLS_MAX];
 	struct crash crash = { .tearable = tearable, .room = CALLS_MAX, .random = &w->random };
-	struct tracer tracer = { decide, NULL, &crash };
+	struct tracer tracer = { .before = decide, .arg = &crash };
 	struct text found;
 	uint32_t calls, i;
 	bool killed;

@@ -110,7 +110,7 @@ place_make(struct place *place, const char *name)
 	if (mkdir(place->state, 0700) == -1)
 		bail(place->state);
 	place->plan = (struct maildrop_plan){ .user = "user", .kind = KIND_MBOX, .path = place->mbox,
-		.state = place->state, .keeper = -1, .lock_timeout = 5 };
+		.state = place->state, .keeper = -1, .lock_timeout = 1 };
 }
 
 void
@@ -166,23 +166,23 @@ void
 mailbox_make(struct mailbox *mailbox, uint64_t seed)
 {
 	uint64_t state = seed * 0x9e3779b97f4a7c15u + 0x632be59bd9b4e019u;
-	uint32_t i, longest, often;
+	static const uint32_t lengths[] = { 1, 3, 12, 40 };
+	uint32_t i, often;
 	struct text message;
 
 	memset(mailbox, 0, sizeof(*mailbox));
 	for (i = 0; i < 8; i++)
 		random_below(&state, 2);
 	mailbox->count = 1 + random_below(&state, 10);
-	longest = 1 + random_below(&state, 20);
-	often = 2 + random_below(&state, 3);
-	mailbox->block = 32 + random_below(&state, random_below(&state, 2) == 0 ? 200 : 3000);
+	often = 2 + random_below(&state, 5);
+	mailbox->block = 32 + random_below(&state, random_below(&state, 3) == 0 ? 200 : 2000);
 	if ((mailbox->deleted = calloc(mailbox->count / 8 + (size_t)1, 1)) == NULL)
 		bail("memory");
 	mailbox->deleted[0] = 0;
 	i = random_below(&state, mailbox->count);
 	mailbox->deleted[i / 8] |= (unsigned char)(1u << i % 8);
 	for (i = 0; i < mailbox->count; i++) {
-		message = random_message(&state, i, longest);
+		message = random_message(&state, i, lengths[random_below(&state, 4)]);
 		if (random_below(&state, often) == 0)
 			mailbox->deleted[i / 8] |= (unsigned char)(1u << i % 8);
 		text_append(&mailbox->before, message.p, message.len);

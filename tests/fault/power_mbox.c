@@ -22,7 +22,7 @@
 #include <unistd.h>
 
 #define WORKERS 16
-#define CASES 16
+#define CASES 40
 #define TRIALS 4
 #define SECTOR 512u
 
@@ -298,12 +298,12 @@ record(void *arg, pid_t child, const struct traced_call *call)
 }
 
 static enum trace_verdict
-let_go(void *arg, uint32_t which, const struct traced_call *call, uint64_t *length)
+let_go(void *arg, uint32_t which, const struct traced_call *call, uint64_t *value)
 {
 	(void)arg;
 	(void)which;
 	(void)call;
-	(void)length;
+	(void)value;
 	return TRACE_GO_ON;
 }
 
@@ -349,7 +349,7 @@ login_body(void *arg)
 static void
 record_run(struct worker *w, void (*body)(void *arg))
 {
-	struct tracer tracer = { let_go, record, w };
+	struct tracer tracer = { .before = let_go, .after = record, .arg = w };
 	bool killed;
 
 	history_begin(w);

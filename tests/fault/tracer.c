@@ -18,7 +18,7 @@
 
 /* The calls by which the mail store changes.  Opening counts when it makes or empties a file. */
 static bool
-is_watched(const struct traced_call *call)
+changes(const struct traced_call *call)
 {
 	switch (call->number) {
 	case SYS_openat:
@@ -47,23 +47,97 @@ is_watched(const struct traced_call *call)
 }
 
 static bool
+looks(const struct traced_call *call)
+{
+	switch (call->number) {
+	case SYS_openat:
+	case SYS_read:
+	case SYS_pread64:
+	case SYS_fstat:
+	case SYS_newfstatat:
+	case SYS_fcntl:
+	case SYS_memfd_create:
+	case SYS_mmap:
+#ifdef SYS_lstat
+	case SYS_lstat:
+#endif
+#ifdef SYS_open
+	case SYS_open:
+#endif
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* --- registers: third argument, number of the call, result --- */
+
+static void
+get_registers(pid_t child, struct user_regs_struct *regs)
+{
+	struct iovec iov = { regs, sizeof(*regs) };
+
+	if (ptrace(PTRACE_GETREGSET, child, (void *)NT_PRSTATUS, &iov) == -1)
+		bail("PTRACE_GETREGSET");
+}
+
+static void
+set_registers(pid_t child, struct user_regs_struct *regs)
+{
+	struct iovec iov = { regs, sizeof(*regs) };
+
+	if (ptrace(PTRACE_SETREGSET, child, (void *)NT_PRSTATUS, &iov) == -1)
+		bail("PTRACE_SETREGSET");
+}
+
+static void
 set_length(pid_t child, uint64_t length)
 {
 	struct user_regs_struct regs;
-	struct iovec iov = { &regs, sizeof(regs) };
 
-	if (ptrace(PTRACE_GETREGSET, child, (void *)NT_PRSTATUS, &iov) == -1)
-		return false;
+	get_registers(child, &regs);
 #if defined(__x86_64__)
 	regs.rdx = length;
 #elif defined(__aarch64__)
 	regs.regs[2] = length;
-#else
-	(void)length;
-	return false;
 #endif
-	return ptrace(PTRACE_SETREGSET, child, (void *)NT_PRSTATUS, &iov) == 0;
+	set_registers(child, &regs);
 }
+
+/* There is no call -1: it does nothing. */
+static void
+cancel_call(pid_t child)
+{
+#if defined(__x86_64__)
+	struct user_regs_struct regs;
+
+	get_registers(child, &regs);
+	regs.orig_rax = (unsigned long long)-1;
+	set_registers(child, &regs);
+#elif defined(__aarch64__)
+	int none = -1;
+	struct iovec iov = { &none, sizeof(none) };
+
+	if (ptrace(PTRACE_SETREGSET, child, (void *)NT_ARM_SYSTEM_CALL, &iov) == -1)
+		bail("PTRACE_SETREGSET");
+#endif
+}
+
+static void
+set_result(pid_t child, int64_t result)
+{
+	struct user_regs_struct regs;
+
+	get_registers(child, &regs);
+#if defined(__x86_64__)
+	regs.rax = (unsigned long long)result;
+#elif defined(__aarch64__)
+	regs.regs[0] = (unsigned long long)result;
+#endif
+	set_registers(child, &regs);
+}
+
+/* --- stops --- */
 
 /* Lets the child run to its next stop; false when it is no more. */
 static bool
@@ -136,25 +210,27 @@ tracer_run(const struct tracer *tracer, void (*body)(void *arg), void *body_arg,
 	enum trace_verdict verdict;
 	struct traced_call call;
 	uint32_t calls = 0;
-	uint64_t length;
+	uint64_t value = 0;
 	int status;
 
 	*killed = false;
 	while (next_stop(child, &status)) {
-		if (!get_entry(child, &call))
-			continue;
-		if (!is_watched(&call))
+		if (!get_entry(child, &call) || (!changes(&call) && !(tracer->reads && looks(&call))))
 			continue;
 		calls++;
-		verdict = tracer->before(tracer->arg, calls, &call, &length);
-		if (verdict == TRACE_TEAR && !set_length(child, length))
-			bail("the length of a write cannot be changed");
+		verdict = tracer->before(tracer->arg, calls, &call, &value);
+		if (verdict == TRACE_TEAR)
+			set_length(child, value);
+		if (verdict == TRACE_FAIL)
+			cancel_call(child);
 		if (!next_stop(child, &status))
 			break;
+		if (verdict == TRACE_FAIL)
+			set_result(child, -(int64_t)value);
 		get_exit(child, &call);
 		if (tracer->after != NULL)
 			tracer->after(tracer->arg, child, &call);
-		if (verdict != TRACE_GO_ON) {
+		if (verdict == TRACE_KILL_AFTER || verdict == TRACE_TEAR) {
 			*killed = true;
 			kill(child, SIGKILL);
 			if (waitpid(child, &status, 0) == -1)

@@ -20,15 +20,17 @@ struct traced_call {
 enum trace_verdict {
 	TRACE_GO_ON,
 	TRACE_KILL_AFTER,	/* SIGKILL when it has been made */
-	TRACE_TEAR		/* the same, and only length bytes of it are written */
+	TRACE_TEAR,		/* the same, and only *value bytes of it are written */
+	TRACE_FAIL		/* it is not made, and fails with errno *value */
 };
 
 struct tracer {
 	/* Before the call; which counts from 1. */
-	enum trace_verdict (*before)(void *arg, uint32_t which, const struct traced_call *call, uint64_t *length);
+	enum trace_verdict (*before)(void *arg, uint32_t which, const struct traced_call *call, uint64_t *value);
 	/* After it; may be NULL. */
 	void (*after)(void *arg, pid_t child, const struct traced_call *call);
 	void *arg;
+	bool reads;		/* stop at calls that only look at files, too */
 };
 
 /* Null, or why this machine or these rights do not allow it. */

@@ -524,7 +524,8 @@ def main(folder, tap):
         for kind in transcript.kinds():
             tap.run("%s, gone after a line and its answer (each of %d)" % (kind, count), playing.hanging_up, kind, True)
             if not pt.WRAPPER:
-                tap.run("%s, gone after a line with all answers unread (each of %d)" % (kind, count), playing.hanging_up, kind, False)
+                tap.run("%s, gone after a line with all answers unread (each of %d)" % (kind, count),
+                        playing.hanging_up, kind, False)
 
 
 if __name__ == "__main__":

@@ -267,7 +267,7 @@ def slow_octets(folder):
 
 
 def failures_are_delayed(folder):
-    """failure-delay is for each failure, the same for a name that is there and one that is not; a right password is not delayed."""
+    """failure-delay is for each failure, whether the name is there or not; a right password is not delayed."""
     run = new_run(folder, {"failure-delay": "1"})
     with pt.Session(run) as c:
         c.read_line()

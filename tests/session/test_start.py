@@ -294,7 +294,8 @@ def peers(folder, tap):
             ("TCP", {}, "127.0.0.1"), ("TCP", {"REMOTE_ADDR": "192.0.2.1"}, "127.0.0.1"),
             ("socketpair", {}, "local"), ("pipes", {"REMOTE_ADDR": "192.0.2.1"}, "192.0.2.1"),
             ("pipes", {"TCPREMOTEIP": "192.0.2.2"}, "192.0.2.2"), ("pipes", {"REMOTE_ADDR": "2001:db8::1"}, "2001:db8::1"),
-            ("pipes", {"REMOTE_ADDR": "::ffff:192.0.2.3"}, "192.0.2.3"), ("pipes", {"REMOTE_ADDR": "2001:DB8:0::1"}, "2001:db8::1"),
+            ("pipes", {"REMOTE_ADDR": "::ffff:192.0.2.3"}, "192.0.2.3"),
+            ("pipes", {"REMOTE_ADDR": "2001:DB8:0::1"}, "2001:db8::1"),
             ("pipes", {"REMOTE_ADDR": 'x" user="root\n'}, "local"), ("pipes", {"REMOTE_ADDR": "a" * 5000}, "local")):
         said = ", ".join("%s=%s" % (key, readable(value.encode(), 40)) for key, value in more.items()) or "nothing"
         tap.run("peer over %s, %s in the environment: %s" % (transport, said, wanted), peer, folder, transport, more, wanted)

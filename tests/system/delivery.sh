@@ -126,14 +126,14 @@ prepare_root() {
 }
 
 # Where systemd runs the machine, nspawn asks it for a scope of its own; elsewhere it stays in our control group.  What it
-# starts could inherit capabilities, as nothing on a booted machine can.
+# starts has inheritable capabilities, as in some containers: a helper has to get rid of them.
 run_inside() {
 	keep=--keep-unit
 	[ ! -d /run/systemd/system ] || keep=--quiet
 	SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 timeout --kill-after=10 "$((${POSTERN_DELIVERY_SECONDS:-60} * 2 + 400))" \
 		systemd-nspawn --quiet --directory="$root" --as-pid2 --register=no "$keep" --private-network --link-journal=no \
 		--resolv-conf=off --timezone=off --console=pipe \
-		/usr/bin/setpriv --inh-caps=-all /usr/bin/python3 -B /postern/inside_delivery.py \
+		/usr/bin/python3 -B /postern/inside_delivery.py \
 		</dev/null >"$base/console" 2>&1 &
 	running=$!
 	tail -n +1 -f --pid="$running" "$root/postern/tap"

@@ -136,8 +136,8 @@ AGENTS = [
     Agent("exim", lambda u: ["exim4", "-odi", "-oi", "-f", SENDER, u.name + "@" + HOST]),
     Agent("postfix", lambda u: ["sendmail", "-i", "-f", SENDER, u.name + "@" + HOST]),
     # It waits half a second for the mbox's mtime to change, with all locks held, each time.
-    Agent("dovecot", lambda u: as_user(u, ["/usr/lib/dovecot/dovecot-lda", "-c", "/etc/dovecot/%s.conf" % u.kind, "-f", SENDER]),
-          0.1, True),
+    Agent("dovecot", lambda u: as_user(u, ["/usr/lib/dovecot/dovecot-lda", "-c", "/etc/dovecot/%s.conf" % u.kind,
+                                           "-f", SENDER]), 0.1, True),
 ]
 
 
@@ -276,6 +276,13 @@ def queued():
     """How many messages Exim and Postfix still have."""
     exim = int(sh(["exim4", "-bpc"]).stdout.strip() or 0)
     return exim + sum(line.startswith("{") for line in sh(["postqueue", "-j"]).stdout.splitlines())
+
+
+def reasons():
+    """Why messages are still in Postfix' queue."""
+    lines = sh(["postqueue", "-j"]).stdout.splitlines()
+    messages = [json.loads(line) for line in lines if line.startswith("{")]
+    return ["%s: %s" % (r["address"], r.get("delay_reason", "not tried yet")) for m in messages for r in m["recipients"]]
 
 
 def empty_queues(seconds):

@@ -10,8 +10,8 @@ import time
 import delivery_agents
 from delivery_pop import ENTERED, IN_USE, PATIENCE, ROLES, Client, Lost, Stuck, Wrong, cut_short, look_after
 
-# The session lock is given up when the last process that holds it ends; postern waits a second for that.
-AT_ONCE = 2.0
+# One try.  It may have to wait for the end of the helper before it, and for delivery agents; nobody sits out a stale lock.
+AT_ONCE = 5.0
 
 # Single sessions after each round.
 CUT_SHORT = 5

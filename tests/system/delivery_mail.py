@@ -11,7 +11,8 @@ FIELDS = (b"X-Serial", b"X-For", b"Subject", b"Message-ID")
 
 # A line of every kind that some program has got wrong; none makes a message end early for a program that does its work.
 ODD_LINES = [b".", b"..", b".a dot first", b"From here on it is a story.", b">From here on", b">>From far away", b"",
-             b" From with a space", b"\xc3\xbcber \xe2\x82\xac", b"\ta tab", b"Status: RO", b"X-UID: 7", b"Content-Length: 3", b"y" * 900]
+             b" From with a space", b"\xc3\xbcber \xe2\x82\xac", b"\ta tab", b"Status: RO", b"X-UID: 7", b"Content-Length: 3",
+             b"y" * 900]
 
 FROM_LINE = re.compile(rb"(?:\A|(?<=\n\n))From \S+ +[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \d{4}\n")
 

@@ -20,6 +20,8 @@ ENTERED = b"+OK maildrop locked and ready\r\n"
 SIGNING_OFF = b"+OK POP3 server signing off\r\n"
 IN_USE = b"-ERR [IN-USE]"
 ROLES = ("session", "helper", "helper", "monitor", "keeper")
+
+# The longest that anything may take: a helper waits 30 s for the locks of a busy mailbox.
 PATIENCE = 60
 
 # Kills after QUIT come within this time; nearly all updates end before it, if they need not wait for a lock.
@@ -70,7 +72,7 @@ class Session:
         ours, its = socket.socketpair()
         self.sock = ours
         self.sock.settimeout(PATIENCE)
-        self.monitor = subprocess.Popen([server], stdin=its, stdout=its, stderr=subprocess.DEVNULL, cwd="/", close_fds=True)
+        self.monitor = subprocess.Popen([server], stdin=its, stdout=its, stderr=subprocess.DEVNULL, cwd="/")
         its.close()
         self.buffer = b""
         self.known = {"monitor": self.monitor.pid}
@@ -89,7 +91,8 @@ class Session:
         return self.known
 
     def kill(self, role):
-        """Kills it with signal 9; returns what was killed, None if there is none.  Where nobody needs a keeper, it is the helper's turn."""
+        """Kills it with signal 9; returns what was killed, None if there is none.  Where there is no keeper, it is the helper's
+        turn."""
         known = self.look()
         if role == "keeper" and role not in known:
             role = "helper"
@@ -102,7 +105,7 @@ class Session:
             return None
         return role
 
-    def end(self, seconds=10):
+    def end(self, seconds=PATIENCE):
         """Closes the connection; returns the roles whose processes do not end within this time."""
         self.look()
         self.sock.close()
@@ -374,7 +377,7 @@ class Client:
             self.problem(str(e))
         left = self.session.end()
         if left:
-            self.problem("still running 10 s after the connection was closed: " + ", ".join(left))
+            self.problem("still running %d s after the connection was closed: %s" % (PATIENCE, ", ".join(left)))
         self.visit.ended = time.monotonic()
         return self.visit
 

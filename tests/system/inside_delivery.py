@@ -196,8 +196,8 @@ def start(target, *args):
 
 
 def start_deliveries(users, agents, count, seconds, seed, name):
-    return [start(delivery_agents.Deliveries(agent, users, count, seconds, seed).run, "%s/sent-%s-%s" % (LEDGERS, name, agent.name))
-            for agent in agents]
+    return [start(delivery_agents.Deliveries(agent, users, count, seconds, seed).run,
+                  "%s/sent-%s-%s" % (LEDGERS, name, agent.name)) for agent in agents]
 
 
 def deliver_and_fetch(tap, server, given):
@@ -216,8 +216,14 @@ def deliver_and_fetch(tap, server, given):
     dice = random.Random(given["seed"])
     last = [delivery_pop.look_after(server, user, dice) for user in fetched]
     delivery_agents.write_ledger(LEDGERS + "/visits-last", [v.row() for v in last])
-    tap.equal(left, 0, "exim and postfix have delivered all that they had taken")
+    check_queues(tap, left, "mailboxes")
     tap.equal([p.exitcode for p in clients], [0] * len(clients), "the clients and mutt's loop come to their end")
+
+
+def check_queues(tap, left, what):
+    tap.ok(left == 0, what + ": exim and postfix have delivered all that they had taken",
+           "%d messages are still queued; those are counted as lost below, and are not\n%s" % (
+               left, delivery_account.tell(delivery_agents.reasons())))
 
 
 def tell_counts(tap, sent, visits):
@@ -225,7 +231,7 @@ def tell_counts(tap, sent, visits):
     taken = collections.Counter(s["agent"] for s in sent if s["taken"])
     refused = collections.Counter(s["agent"] for s in sent if not s["taken"])
     entered = [v for v in visits if v["entered"] is not None]
-    killed = collections.Counter("%s at %s" % tuple(v["killed"]) for v in visits if v["killed"])
+    killed = killed_in(visits)
     there = taken.pop("first")
     tap.say("messages delivered: %d (%s), beside %d that were there" % (sum(taken.values()), counts(taken), there))
     if refused:
@@ -239,22 +245,35 @@ def tell_counts(tap, sent, visits):
     return taken, entered, killed
 
 
+def killed_in(visits):
+    return collections.Counter("%s at %s" % tuple(v["killed"]) for v in visits if v["killed"])
+
+
 def counts(counter):
     return ", ".join("%d %s" % (n, key) for key, n in sorted(counter.items())) or "none"
 
 
 def check_books(tap, users, sent, visits, what):
-    """The heart of it, one check for each promise."""
+    """The heart of it, one check for each promise; without sessions there are fewer."""
     books = [delivery_account.settle(user, sent, visits) for user in users]
-    for promise, kept in (("lost", "no message is lost"), ("twice", "none is there or removed twice"),
-                          ("came_back", "none comes back after it was removed"),
-                          ("strange", "all in the mailboxes are byte for byte what was sent"),
-                          ("new_ids", "unique-ids stay what they were"), ("problems", "every answer is right")):
+    promises = [("lost", "no message is lost"), ("twice", "none is there or removed twice"),
+                ("strange", "all in the mailboxes are byte for byte what was sent")]
+    if visits:
+        promises += [("came_back", "none comes back after it was removed"), ("new_ids", "unique-ids stay what they were"),
+                     ("problems", "every answer is right")]
+    for promise, kept in promises:
         found = delivery_account.gather(books, promise)
         tap.ok(not found, what + ": " + kept, delivery_account.tell(found))
-    tap.say("%s: %d sent, %d removed by clients, %d perhaps removed, %d still there, %d saved and purged by mutt" % (
-        what, *(sum(b.count(f) for b in books) for f in (lambda f: f.sent, lambda f: f.gone,
-                lambda f: f.maybe and not f.gone and not f.stays, lambda f: f.stays, lambda f: f.saved))))
+    tap.say("%s: %s" % (what, ", ".join("%d %s" % (sum(b.count(f) for b in books), name) for name, f in FATES)))
+
+
+FATES = [
+    ("sent", lambda f: f.sent),
+    ("removed by clients", lambda f: f.gone),
+    ("perhaps removed by clients", lambda f: f.maybe and not f.gone and not f.stays),
+    ("still there", lambda f: f.stays),
+    ("saved and purged by mutt", lambda f: f.saved),
+]
 
 
 def check_delivery(tap, server, given):
@@ -262,17 +281,14 @@ def check_delivery(tap, server, given):
     sent = delivery_agents.read_ledgers(LEDGERS + "/sent-1-*") + delivery_agents.read_ledgers(LEDGERS + "/sent-first-*")
     visits = delivery_agents.read_ledgers(LEDGERS + "/visits-*")
     taken, entered, killed = tell_counts(tap, sent, visits)
-    tap.ok(all(taken[a.name] for a in delivery_agents.AGENTS) and entered and killed, "all agents delivered, and sessions were killed")
+    tap.ok(all(taken[a.name] for a in delivery_agents.AGENTS), "all agents delivered")
+    tap.ok(entered and killed, "sessions were let in, and some were killed")
     mutt = delivery_agents.read_ledgers(LEDGERS + "/mutt")
     ended = sum(m["ended"] for m in mutt)
     tap.ok(ended, "mutt purged: %d times; stopped because it waited too long for a lock: %d times" % (ended, len(mutt) - ended))
-    check_books(tap, [u for u in DELIVERED if u.quiet], sent, visits, "mailboxes without POP3 (%s)" % kinds(True))
+    check_books(tap, [u for u in DELIVERED if u.quiet], sent, [], "mailboxes without POP3")
     for kind in ("mbox", "maildir"):
         check_books(tap, [u for u in DELIVERED if u.kind == kind and not u.quiet], sent, visits, kind)
-
-
-def kinds(quiet):
-    return ", ".join("%s's %s" % (u.name, u.kind) for u in DELIVERED if u.quiet == quiet)
 
 
 # --- the second test: several sessions on one maildrop ---
@@ -288,13 +304,13 @@ def check_contests(tap, server, given):
     left = delivery_agents.empty_queues(60)
     for process in players:
         process.join()
-    tap.equal(left, 0, "contests: exim and postfix have delivered all that they had taken")
+    check_queues(tap, left, "contests")
     tap.equal([p.exitcode for p in players], [0] * len(players), "contests: the players come to their end")
     rounds = delivery_agents.read_ledgers(LEDGERS + "/rounds-*")
     check_rounds(tap, rounds)
     sent = delivery_agents.read_ledgers(LEDGERS + "/sent-2-*") + delivery_agents.read_ledgers(LEDGERS + "/sent-first-*")
     visits = delivery_agents.read_ledgers(LEDGERS + "/contest-*")
-    killed = collections.Counter("%s at %s" % tuple(v["killed"]) for v in visits if v["killed"])
+    killed = killed_in(visits)
     tap.say("contests: %d sessions in all, %d processes killed (%s)" % (len(visits), sum(killed.values()), counts(killed)))
     check_books(tap, CONTESTED, sent, visits, "contests")
 
@@ -303,9 +319,10 @@ def check_rounds(tap, rounds):
     for number in (2, 4, 8):
         these = [r for r in rounds if r["number"] == number]
         found = ["%s, %s killed at %s: %s" % (r["user"], r["role"], r["stage"], p) for r in these for p in r["problems"]]
-        tap.ok(these and not found, "%d sessions at once: one has the maildrop, the others [IN-USE], and then it is free (%d rounds)"
-               % (number, len(these)), delivery_account.tell(found))
+        what = "%d sessions at once: one has the maildrop, the others [IN-USE], and then it is free" % number
+        tap.ok(these and not found, what, delivery_account.tell(found))
     killed = collections.Counter("%s at %s" % (r["role"], r["stage"]) for r in rounds if r["killed"])
+    tap.say("contests: %s" % counts(collections.Counter("rounds of %d" % r["number"] for r in rounds)))
     tap.say("contests: %d rounds, in which %d processes were killed (%s)" % (len(rounds), sum(killed.values()), counts(killed)))
     waited = [r["waited"] for r in rounds if r["waited"] is not None]
     tap.say("contests: the next session was let in after %.3f s at most" % max(waited, default=0))
@@ -421,7 +438,7 @@ def main():
     delivery_agents.stop()
     section(tap, check_left)
     tap.say("all of it: %.1f s" % (time.monotonic() - began))
-    if 1:
+    if tap.failed:
         save_evidence()
     tap.end()
 

@@ -11,6 +11,7 @@ cache=/var/cache/postern-tests
 top=${top_builddir:-.}
 base=''
 booted=''
+shown=''
 
 skip_all() {
 	echo "1..0 # SKIP $*"
@@ -28,7 +29,7 @@ clean_up() {
 	trap '' HUP INT TERM
 	[ -n "$base" ] || return 0
 	if [ -n "$booted" ] && kill "$booted" 2>/dev/null; then
-		wait "$booted" || echo "# the booted system was stopped"
+		wait "$booted" "$shown" || echo "# the booted system was stopped"
 	fi
 	for mounted in "$base/disk/root" "$base/disk"; do
 		if mountpoint -q "$mounted"; then
@@ -125,9 +126,11 @@ boot() {
 		--capability=CAP_SYS_RESOURCE --resolv-conf=off --timezone=off --console=pipe systemd.unit=postern-test.target \
 		</dev/null >"$base/console" 2>&1 &
 	booted=$!
-	tail -n +1 -f --pid="$booted" "$root/postern/tap"
+	tail -n +1 -f --pid="$booted" "$root/postern/tap" &
+	shown=$!
 	wait "$booted" || echo "# systemd-nspawn ended with status $?"
 	booted=''
+	wait "$shown"
 }
 
 trap clean_up EXIT
