@@ -7,21 +7,18 @@
  *
  *	power_mbox [CASES [FIRST]]
  */
-#include "mailbox.h"
 #include "tracer.h"
+#include "workers.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#define WORKERS 16
 #define CASES 40
 #define TRIALS 4
 #define SECTOR 512u
@@ -61,17 +58,12 @@ struct history {
 
 struct counts {
 	uint32_t states, nested, appended, befores, afters, failures;
-	uint32_t next;			/* case */
 };
 
-struct worker {
-	struct place place;
+/* Of one worker. */
+struct recorder {
+	struct worker *worker;
 	char paths[NAMES][512];
-	struct counts *counts;
-	volatile bool *durable;
-	uint64_t random;
-	uint32_t seed;
-	struct mailbox mailbox;
 	struct history *history;
 };
 
@@ -307,45 +299,6 @@ let_go(void *arg, uint32_t which, const struct traced_call *call, uint64_t *valu
 	return TRACE_GO_ON;
 }
 
-static volatile bool *durable_flag;
-
-static void
-say_durable(void)
-{
-	*durable_flag = true;
-}
-
-static void
-be_quiet(void)
-{
-	int fd = open("/dev/null", O_WRONLY);
-
-	if (getenv("CRASH_LOG") == NULL)
-		dup2(fd, STDERR_FILENO);
-	alarm(60);
-}
-
-static void
-update_body(void *arg)
-{
-	struct worker *w = arg;
-
-	be_quiet();
-	session_update(&w->place, &w->mailbox, say_durable);
-}
-
-static void
-login_body(void *arg)
-{
-	struct worker *w = arg;
-	bool well;
-
-	be_quiet();
-	well = session_login(&w->place);
-	fflush(stdout);
-	_exit(well ? 0 : 1);
-}
-
 static void
 record_run(struct worker *w, void (*body)(void *arg))
 {
@@ -485,54 +438,6 @@ lose_power(struct worker *w, uint32_t end, enum luck luck)
 }
 
 /* --- judging --- */
-
-static bool
-login(struct worker *w)
-{
-	pid_t child = fork();
-	int status;
-
-	if (child == -1)
-		bail("fork");
-	if (child == 0)
-		login_body(w);
-	if (waitpid(child, &status, 0) == -1)
-		bail("waitpid");
-	return WIFEXITED(status) && WEXITSTATUS(status) == 0;
-}
-
-static bool
-is_either(struct worker *w, struct text late, bool durable)
-{
-	struct text found = file_read(w->place.mbox), before = { NULL, 0 }, after = { NULL, 0 };
-	bool is_before, is_after;
-
-	text_append(&before, w->mailbox.before.p, w->mailbox.before.len);
-	text_append(&before, late.p, late.len);
-	text_append(&after, w->mailbox.after.p, w->mailbox.after.len);
-	text_append(&after, late.p, late.len);
-	is_before = text_equal(found, before) && !durable;
-	is_after = text_equal(found, after);
-	__atomic_add_fetch(is_after ? &w->counts->afters : &w->counts->befores, 1, __ATOMIC_RELAXED);
-	free(found.p);
-	free(before.p);
-	free(after.p);
-	return is_before || is_after;
-}
-
-static void
-append_some(struct worker *w, struct text *late, uint32_t n)
-{
-	struct text message;
-
-	if (random_below(&w->random, 2) == 0)
-		return;
-	message = late_message(n);
-	file_append(w->place.mbox, message);
-	text_append(late, message.p, message.len);
-	free(message.p);
-	__atomic_add_fetch(&w->counts->appended, 1, __ATOMIC_RELAXED);
-}
 
 /* Power fails while the last failure is being recovered from. */
 static void

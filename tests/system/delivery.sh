@@ -136,9 +136,12 @@ run_inside() {
 		/usr/bin/python3 -B /postern/inside_delivery.py \
 		</dev/null >"$base/console" 2>&1 &
 	running=$!
-	tail -n +1 -f --pid="$running" "$root/postern/tap"
+	tail -n +1 -f --pid="$running" "$root/postern/tap" &
+	shown=$!
+	# Not tail in the foreground: a signal for us would have to wait for its end.
 	wait "$running" || echo "# systemd-nspawn ended with status $?"
 	running=''
+	wait "$shown"
 }
 
 save_evidence() {

@@ -23,7 +23,7 @@ class Fate:
         self.gone = []          # visits that were told that it is removed
         self.maybe = []         # visits that asked for it, and got no answer
         self.stays = 0          # copies in the mailbox in the end
-        self.saved = 0          # copies that mutt has saved
+        self.saved = 0          # whole copies that mutt has made
         self.ids = []           # the unique-ids under which it was seen
 
 
@@ -70,19 +70,16 @@ class Account:
 
     def add_mailbox(self):
         for message in mailbox_messages(self.user):
-            self.add_copy(message, "the mailbox")
+            found = delivery_mail.examine(message)
+            if found.whole and found.serial in self.fates:
+                self.fates[found.serial].stays += 1
+            else:
+                self.strange.append("not as it was sent: serial %s, %d bytes, %r ... %r" % (
+                    found.serial, len(message), message[:200], message[-100:]))
         for message in delivery_agents.purged(self.user) if self.user.mutt else []:
-            self.add_copy(message, "mutt's copy")
-
-    def add_copy(self, message, where):
-        found = delivery_mail.examine(message)
-        if not found.whole or found.serial not in self.fates:
-            self.strange.append("in %s, not as it was sent: serial %s, %d bytes, %r ... %r" % (
-                where, found.serial, len(message), message[:200], message[-100:]))
-        elif where == "the mailbox":
-            self.fates[found.serial].stays += 1
-        else:
-            self.fates[found.serial].saved += 1
+            found = delivery_mail.examine(message)
+            if found.whole:
+                self.fates[found.serial].saved += 1
 
     def judge(self):
         for serial, fate in sorted(self.fates.items()):
@@ -105,11 +102,11 @@ class Account:
             self.lost.append("%s: fetched %d times, never removed by a session" % (serial, len(fate.ids)))
 
     def judge_purged(self, serial, fate):
-        """mutt saves first and purges then, and does both again if the mailbox has changed between the two."""
+        """mutt copies first and purges then, and does both again if the mailbox has changed between the two."""
         if fate.stays > 1 or fate.gone:
             self.twice.append("%s, for mutt: %d in the mailbox, removed by %d sessions" % (serial, fate.stays, len(fate.gone)))
         elif fate.stays + fate.saved == 0 and fate.sent["taken"]:
-            self.lost.append("%s, for mutt: neither in the mailbox nor saved by mutt" % serial)
+            self.lost.append("%s, for mutt: neither in the mailbox nor copied by mutt" % serial)
 
     def count(self, what):
         return sum(bool(what(fate)) for fate in self.fates.values())

@@ -109,9 +109,13 @@ set mbox_type=mbox folder=~ delete=yes quit=yes move=no wait_key=no sleep_time=0
 set confirmappend=no confirmcreate=no save_empty=yes record=""
 """
 
-# X: saves what is meant for mutt, if there is any.  What mutt has saved is marked as deleted.
-MUTT_MACRO = """macro index X "<tag-pattern>~h 'X-For: mutt'<enter><tag-prefix-cond><save-message>~/purged<enter><end-cond>"
+# X: copies what is meant for mutt, if there is any.  Subjects are what mutt has in its memory: all else it reads from the
+# mailbox, without a lock and where it was when mutt opened it.
+MUTT_MACRO = """macro index X "<tag-pattern>~s 'for mutt$'<enter><tag-prefix-cond><copy-message>~/purged<enter><end-cond>"
 """
+
+# So many at a time: the pattern is one line of keys.
+PURGED_AT_ONCE = 20
 
 
 class Agent:
@@ -305,15 +309,15 @@ def mailbox_of(user):
     return "/var/mail/" + user.name if user.kind == "mbox" else user.home + "/Maildir"
 
 
-def purge(user, seconds=60):
-    """Has mutt save what is meant for it, and purge that from the mailbox.  Returns whether it came to its end."""
+def run_mutt(user, keys, seconds=60):
+    """Opens the mailbox and types these keys.  Returns whether mutt came to its end."""
     command = ["setpriv", "--reuid=" + user.name, "--regid=" + user.name, "--clear-groups", "env", "-i", "HOME=" + user.home,
                "USER=" + user.name, "TERM=vt100", "PATH=/usr/bin:/bin", "mutt", "-n", "-F", "/etc/delivery.muttrc",
                "-f", mailbox_of(user)]
     ours, its = pty.openpty()
     mutt = subprocess.Popen(command, stdin=its, stdout=its, stderr=its, cwd=user.home, start_new_session=True)
     os.close(its)
-    attend(mutt, ours, time.monotonic() + seconds)
+    attend(mutt, ours, keys.encode(), time.monotonic() + seconds)
     try:
         mutt.wait(1)
         return mutt.returncode == 0
@@ -325,10 +329,10 @@ def purge(user, seconds=60):
         os.close(ours)
 
 
-def attend(mutt, terminal, end):
-    """Types X, $ (synchronise) and q (quit) when mutt shows the mailbox.  When it did not get a dot-lock for five seconds it
-    asks whether to remove another's, with yes as the default: never.  Then it has not purged, and is told to quit again, or
-    has opened the mailbox for reading only, which its status line shows as -%-."""
+def attend(mutt, terminal, keys, end):
+    """Types the keys when mutt shows the mailbox.  When it did not get a dot-lock for five seconds it asks whether to remove
+    another's, with yes as the default: never.  Then it has changed nothing, and is told to quit again, or has opened the
+    mailbox for reading only, which its status line shows as -%-."""
     seen, typed = b"", False
     while mutt.poll() is None and time.monotonic() < end:
         try:
@@ -340,10 +344,21 @@ def attend(mutt, terminal, end):
                 os.write(terminal, b"n")
                 seen = b""
             elif re.search(rb"-Mutt: [/~=]", seen) and not typed:
-                os.write(terminal, b"q" if b"-%-Mutt:" in seen else b"X$q")
+                os.write(terminal, b"q" if b"-%-Mutt:" in seen else keys)
                 typed = True
         except OSError:  # EIO: it has closed its side
             return
+
+
+def purge(user):
+    """Has mutt copy what is meant for it, and then purge what it has whole copies of: one that it copied while the mailbox
+    changed is made of pieces.  Returns whether mutt came to its end."""
+    if not run_mutt(user, "Xq"):
+        return False
+    found = [delivery_mail.examine(message) for message in purged(user)]
+    serials = sorted({f.serial for f in found if f.whole} - user.purged)[:PURGED_AT_ONCE]
+    user.purged.update(serials)
+    return not serials or run_mutt(user, "D~s '(%s) for mutt$'\r$q" % "|".join(serials))
 
 
 def purge_until(users, stopped, path):
@@ -358,7 +373,7 @@ def purge_until(users, stopped, path):
 
 
 def purged(user):
-    """What mutt has saved before it purged."""
+    """What mutt has copied before it purged."""
     try:
         with open(user.home + "/purged", "rb") as f:
             return delivery_mail.split_mbox(f.read())

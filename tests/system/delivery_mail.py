@@ -62,7 +62,8 @@ def make_ballast(serial, size):
 def make(serial, user, purger, dice, ballast=0):
     """A message as an agent gets it."""
     body = make_ballast(serial, ballast) if ballast else make_body(serial, dice)
-    fields = {b"X-Serial": serial.encode(), b"X-For": b"mutt" if purger else b"client", b"Subject": b"mail " + serial.encode(),
+    reader = b"mutt" if purger else b"client"
+    fields = {b"X-Serial": serial.encode(), b"X-For": reader, b"Subject": b"%s for %s" % (serial.encode(), reader),
               b"Message-ID": b"<%s@example.net>" % serial.encode()}
     head = [b"From: Mary Smith <mary@example.net>", b"To: %s@box.example.org" % user.encode(),
             b"Date: Fri, 21 Nov 1997 09:55:06 -0600"]

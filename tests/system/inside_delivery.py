@@ -62,6 +62,7 @@ class User:
         self.home = "/home/" + name
         self.uid = self.gid = 0
         self.inode = 0
+        self.purged = set()     # in mutt's process: what it was told to purge
 
 
 # Where a helper is killed while it moves messages, an mbox has one of them twice until the next login: programs that only
@@ -272,7 +273,7 @@ FATES = [
     ("removed by clients", lambda f: f.gone),
     ("perhaps removed by clients", lambda f: f.maybe and not f.gone and not f.stays),
     ("still there", lambda f: f.stays),
-    ("saved and purged by mutt", lambda f: f.saved),
+    ("copied and purged by mutt", lambda f: f.saved),
 ]
 
 
