@@ -1,12 +1,14 @@
 /* Starts as root; the keeper itself runs as the user, with the spool's group. */
 #include "helper/lock_keeper.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "helper/become_user.h"
@@ -52,11 +54,28 @@ spool_group(const struct account *account, const struct location *location)
 	return st.st_uid == 0 && (st.st_mode & S_IWGRP) != 0 && (st.st_mode & S_IWOTH) == 0 ? st.st_gid : 0;
 }
 
+/*
+ * Waits for the keeper to end, and removes the lock if it was killed over it: nobody else who is left then may write to the
+ * spool.  Should this one be killed, the keeper goes on alone.
+ */
+static void
+watch(pid_t keeper, const char *mailbox)
+{
+	int status;
+
+	close(SESSION_SOCKET);
+	while (waitpid(keeper, &status, 0) == -1 && errno == EINTR)
+		continue;
+	dotlock_clean(mailbox);
+}
+
 /* Does nothing but lock and unlock one path, until the helper is gone: also when somebody stops us all. */
 static void __attribute__((noreturn))
 keep(struct account account, const struct location *location, gid_t group, int sock)
 {
 	const struct maildrop_plan plan = { .user = account.name, .kind = KIND_MBOX, .path = location->path };
+
+	pid_t keeper;
 
 	account.gid = group;
 	account.groups_count = 0;
@@ -66,8 +85,12 @@ keep(struct account account, const struct location *location, gid_t group, int s
 	signal(SIGTERM, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
 	signal(SIGINT, SIG_IGN);
-	if (maildrop_sandbox(&plan) == 0)
+	if ((keeper = fork()) == -1 || maildrop_sandbox(&plan) == -1)
+		_exit(1);
+	if (keeper == 0)
 		dotlock_keep(SESSION_SOCKET, location->path);
+	else
+		watch(keeper, location->path);
 	_exit(0);
 }
 

@@ -538,9 +538,8 @@ only_empty_lines_added(const struct record *old, const struct record *now, int f
 	return octets == now->octets;
 }
 
-/* Whether all that list says is true of now as well, which may have more messages. */
-static bool
-is_continued(const struct mbox_list *list, const struct mbox_list *now, int fd)
+bool
+mbox_is_continued(const struct mbox_list *list, const struct mbox_list *now, int fd)
 {
 	uint32_t i;
 
@@ -569,7 +568,7 @@ verify_locked(struct maildrop *md, struct mbox_lock *lock)
 		return MD_GONE;
 	if (is_unchanged(md, lock->fd))
 		return MD_OK;
-	if (mbox_read_locked(lock, NULL, &now, &st, NULL, NULL) == MD_OK && is_continued(&mbox->list, &now, lock->fd)) {
+	if (mbox_read_locked(lock, NULL, &now, &st, NULL, NULL) == MD_OK && mbox_is_continued(&mbox->list, &now, lock->fd)) {
 		remember_state(md, &st);
 		mbox->list.end = mbox_start(&now, mbox->list.count); /* what has come since is not in the list */
 		mbox->indexed = false;
@@ -639,7 +638,6 @@ write_ids(struct maildrop *md)
 		p += unique_id_text(list, i, p) + 1;
 	return 0;
 }
-
 
 static void
 save_index(struct maildrop *md)

@@ -36,6 +36,9 @@ enum md_result mbox_read_locked(struct mbox_lock *lock, const struct mbox_index 
 /* Digests that are in the index and not in memory yet.  0, or -1: they will have to be computed. */
 int mbox_load_digests(struct mbox *mbox);
 
+/* Whether all that list says is true of now as well, which may have more messages; fd: the mbox as it is now. */
+bool mbox_is_continued(const struct mbox_list *list, const struct mbox_list *now, int fd);
+
 /* Whether all messages of list have their digests and suffixes. */
 bool mbox_has_ids(const struct mbox_list *list);
 

@@ -275,14 +275,57 @@ carry_suffixes(const struct change *c, struct mbox_list *now)
 	}
 }
 
+/* Mail was appended, no more: every message is where it was. */
+static int
+keep_places(struct change *c, struct mbox_list *now, int fd)
+{
+	uint32_t i;
+
+	for (i = 0; i < c->old->count; i++) {
+		c->where[i] = i;
+		if (md_marked(c->marked, i + 1))
+			set_mark(c->remove, i);
+	}
+	if (!mbox_has_ids(c->old))
+		return 0;
+	now->digests = calloc(now->count + (size_t)1, DIGEST_BYTES);
+	now->suffixes = calloc(now->count + (size_t)1, sizeof(*now->suffixes));
+	if (now->digests == NULL || now->suffixes == NULL)
+		return -1;
+	memcpy(now->digests, c->old->digests, (size_t)c->old->count * DIGEST_BYTES);
+	memcpy(now->suffixes, c->old->suffixes, c->old->count * sizeof(*now->suffixes));
+	return unique_id_complete(now, fd, NULL);
+}
+
 static int
 make_keys(struct maildrop *md, struct mbox_lock *lock, struct change *c, struct mbox_list *now)
 {
 	c->by_digest = digests_are_known(md, lock) && unique_id_complete(now, lock->fd, NULL) == 0;
 	c->keys = c->by_digest ? digest_keys(c->old) : mbox_content_keys(c->old);
 	c->new_keys = c->by_digest ? digest_keys(now) : mbox_content_keys(now);
+	return c->keys != NULL && c->new_keys != NULL ? 0 : -1;
+}
+
+/* Fills c->where and c->remove. */
+static int
+find_all(struct maildrop *md, struct mbox_lock *lock, struct change *c, struct mbox_list *now)
+{
+	struct mbox *mbox = md->private;
+
 	c->where = malloc((c->old->count + (size_t)1) * sizeof(*c->where));
-	return c->keys != NULL && c->new_keys != NULL && c->where != NULL ? 0 : -1;
+	c->remove = calloc(now->count / 8 + (size_t)1, 1);
+	if (c->where == NULL || c->remove == NULL)
+		return -1;
+	if (lock->st.st_dev == mbox->st.st_dev && lock->st.st_ino == mbox->st.st_ino &&
+	    mbox_is_continued(c->old, now, lock->fd)) {
+		mbox_load_digests(mbox);
+		return keep_places(c, now, lock->fd);
+	}
+	if (make_keys(md, lock, c, now) == -1 || identify(c) == -1)
+		return -1;
+	if (c->by_digest)
+		carry_suffixes(c, now);
+	return 0;
 }
 
 /* --- UPDATE --- */
@@ -581,13 +624,12 @@ last_now(const struct change *c, uint32_t last)
 static enum md_result
 update_found(struct maildrop *md, struct mbox_lock *lock, struct change *c, struct mbox_list *now, uint32_t last)
 {
-	struct work w = { now, c->remove, 0 };
+	struct work w = { .list = now };
 	enum md_result result;
 
-	if (make_keys(md, lock, c, now) == -1 || identify(c) == -1)
-		return failed(md, ENOMEM);
-	if (c->by_digest)
-		carry_suffixes(c, now);
+	if (find_all(md, lock, c, now) == -1)
+		return failed(md, errno);
+	w.remove = c->remove;
 	w.last = last_now(c, last);
 	if ((result = carry_out(md, lock, &w)) != MD_OK)
 		return result;
@@ -610,10 +652,7 @@ update_changed(struct maildrop *md, struct mbox_lock *lock, uint32_t last)
 	if (result != MD_OK)
 		return result;
 	mbox->indexed = true; /* the list is not the mailbox's any more */
-	if ((c.remove = calloc(now.count / 8 + (size_t)1, 1)) != NULL)
-		result = update_found(md, lock, &c, &now, last);
-	else
-		result = failed(md, ENOMEM);
+	result = update_found(md, lock, &c, &now, last);
 	free(c.remove);
 	free(c.keys);
 	free(c.new_keys);

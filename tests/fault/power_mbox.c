@@ -60,21 +60,18 @@ struct counts {
 	uint32_t states, nested, appended, befores, afters, failures;
 };
 
-/* Of one worker. */
-struct recorder {
-	struct worker *worker;
-	char paths[NAMES][512];
-	struct history *history;
-};
+/* Each worker is a process of its own. */
+static char paths[NAMES][512];
+static struct history *history;
 
 /* --- recording --- */
 
 static void
-set_paths(struct worker *w)
+set_paths(const struct worker *w)
 {
-	snprintf(w->paths[MBOX], sizeof(w->paths[MBOX]), "%s", w->place.mbox);
-	snprintf(w->paths[JOURNAL], sizeof(w->paths[JOURNAL]), "%s/journal", w->place.state);
-	snprintf(w->paths[JOURNAL_NEW], sizeof(w->paths[JOURNAL_NEW]), "%s/journal.new", w->place.state);
+	snprintf(paths[MBOX], sizeof(paths[MBOX]), "%s", w->place.mbox);
+	snprintf(paths[JOURNAL], sizeof(paths[JOURNAL]), "%s/journal", w->place.state);
+	snprintf(paths[JOURNAL_NEW], sizeof(paths[JOURNAL_NEW]), "%s/journal.new", w->place.state);
 }
 
 static uint32_t
@@ -113,19 +110,19 @@ history_clear(struct history *h)
 
 /* What is there now is durable. */
 static void
-history_begin(struct worker *w)
+history_begin(void)
 {
-	struct history *h = w->history;
+	struct history *h = history;
 	struct stat st;
 	int name;
 
 	history_clear(h);
 	for (name = 0; name < NAMES; name++) {
 		h->names[name] = NOWHERE;
-		if (stat(w->paths[name], &st) == -1)
+		if (stat(paths[name], &st) == -1)
 			continue;
 		h->names[name] = add_file(h, st.st_ino);
-		h->files[h->names[name]].content = file_read(w->paths[name]);
+		h->files[h->names[name]].content = file_read(paths[name]);
 	}
 	memcpy(h->now, h->names, sizeof(h->now));
 }
@@ -272,20 +269,20 @@ record(void *arg, pid_t child, const struct traced_call *call)
 {
 	struct worker *w = arg;
 
-	if (*w->durable && w->history->durable == NOWHERE)
-		w->history->durable = w->history->count;
+	if (*w->durable && history->durable == NOWHERE)
+		history->durable = history->count;
 	if (call->result < 0)
 		return;
 	switch (call->number) {
 	case SYS_openat:
-		record_open(w->history, child, call);
+		record_open(history, child, call);
 		break;
 	case SYS_renameat:
 	case SYS_unlinkat:
-		record_names(w->history, child, call);
+		record_names(history, child, call);
 		break;
 	default:
-		record_content(w->history, child, call);
+		record_content(history, child, call);
 	}
 }
 
@@ -305,10 +302,10 @@ record_run(struct worker *w, void (*body)(void *arg))
 	struct tracer tracer = { .before = let_go, .after = record, .arg = w };
 	bool killed;
 
-	history_begin(w);
+	history_begin();
 	tracer_run(&tracer, body, w, &killed);
-	if (*w->durable && w->history->durable == NOWHERE)
-		w->history->durable = w->history->count;
+	if (*w->durable && history->durable == NOWHERE)
+		history->durable = history->count;
 }
 
 /* --- what the disk holds --- */
@@ -359,7 +356,7 @@ put_sectors(struct worker *w, struct text *text, const struct event *e, enum luc
 static struct text
 content_of(struct worker *w, uint32_t file, uint32_t end, enum luck luck)
 {
-	const struct history *h = w->history;
+	const struct history *h = history;
 	struct text text = { NULL, 0 };
 	uint32_t i, synced = 0;
 
@@ -389,7 +386,7 @@ is_name_event(const struct event *e)
 static void
 names_after(struct worker *w, uint32_t end, enum luck luck, uint32_t names[NAMES])
 {
-	const struct history *h = w->history;
+	const struct history *h = history;
 	uint32_t i, synced = 0, pending = 0, many;
 
 	for (i = 0; i < end; i++)
@@ -426,13 +423,13 @@ lose_power(struct worker *w, uint32_t end, enum luck luck)
 
 	names_after(w, end, luck, names);
 	for (name = MBOX + 1; name < NAMES; name++)
-		if (unlink(w->paths[name]) == -1 && errno != ENOENT)
-			bail(w->paths[name]);
+		if (unlink(paths[name]) == -1 && errno != ENOENT)
+			bail(paths[name]);
 	for (name = 0; name < NAMES; name++) {
 		if (names[name] == NOWHERE)
 			continue;
 		text = content_of(w, names[name], end, luck);
-		file_write(w->paths[name], text); /* the mbox keeps its inode */
+		file_write(paths[name], text); /* the mbox keeps its inode */
 		free(text.p);
 	}
 }
@@ -443,39 +440,49 @@ lose_power(struct worker *w, uint32_t end, enum luck luck)
 static void
 lose_power_again(struct worker *w)
 {
-	struct history *first = w->history;
+	struct history *first = history;
+	struct counts *counts = w->counts;
 
-	if ((w->history = calloc(1, sizeof(*w->history))) == NULL)
+	if ((history = calloc(1, sizeof(*history))) == NULL)
 		bail("memory");
 	record_run(w, login_body);
-	if (w->history->count > 0) {
-		lose_power(w, random_below(&w->random, w->history->count + 1), (enum luck)random_below(&w->random, LUCKS));
-		__atomic_add_fetch(&w->counts->nested, 1, __ATOMIC_RELAXED);
+	if (history->count > 0) {
+		lose_power(w, random_below(&w->random, history->count + 1), (enum luck)random_below(&w->random, LUCKS));
+		count_one(&counts->nested);
 	}
-	history_clear(w->history);
-	free(w->history);
-	w->history = first;
+	history_clear(history);
+	free(history);
+	history = first;
+}
+
+static void
+mail_comes_in(struct worker *w, struct text *late, uint32_t n)
+{
+	struct counts *counts = w->counts;
+
+	if (append_some(w, late, n))
+		count_one(&counts->appended);
 }
 
 static void
 try_state(struct worker *w, uint32_t end, enum luck luck)
 {
+	struct counts *counts = w->counts;
 	struct text late = { NULL, 0 };
-	bool durable = end >= w->history->durable;
+	bool durable = end >= history->durable;
 
-	text_append(&late, "", 0);
 	lose_power(w, end, luck);
-	append_some(w, &late, 1);
+	mail_comes_in(w, &late, 1);
 	if (random_below(&w->random, 4) == 0) {
 		lose_power_again(w);
-		append_some(w, &late, 2);
+		mail_comes_in(w, &late, 2);
 	}
-	__atomic_add_fetch(&w->counts->states, 1, __ATOMIC_RELAXED);
-	if (!login(w) || !is_either(w, late, durable)) {
+	count_one(&counts->states);
+	if (!login(w) || !is_before_or_after(w, late, durable, &counts->befores, &counts->afters)) {
 		printf("# case %u, event %u of %u, luck %d: the mailbox is neither as before nor as after\n", w->seed, end,
-		    w->history->count, (int)luck);
+		    history->count, (int)luck);
 		fflush(stdout);
-		__atomic_add_fetch(&w->counts->failures, 1, __ATOMIC_RELAXED);
+		count_one(&counts->failures);
 	}
 	free(late.p);
 }
@@ -485,60 +492,20 @@ try_all(struct worker *w)
 {
 	uint32_t end, i;
 
-	mailbox_make(&w->mailbox, w->seed);
-	w->random = w->seed * 7919u + 12345u;
-	*w->durable = false;
-	place_clear(&w->place);
-	file_write(w->place.mbox, w->mailbox.before);
+	if (history == NULL && (history = calloc(1, sizeof(*history))) == NULL)
+		bail("memory");
+	set_paths(w);
+	worker_begin(w);
 	record_run(w, update_body);
 	if (!*w->durable)
 		bail("an UPDATE without any crash is wrong");
-	for (end = 0; end <= w->history->count; end++) {
+	for (end = 0; end <= history->count; end++) {
 		try_state(w, end, LUCK_NOTHING);
 		try_state(w, end, LUCK_ALL);
 		for (i = 2; i < TRIALS; i++)
 			try_state(w, end, LUCK_SOME);
 	}
-	mailbox_free(&w->mailbox);
-}
-
-static void
-work(struct counts *counts, uint32_t end)
-{
-	struct worker w = { .counts = counts };
-
-	w.durable = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (w.durable == MAP_FAILED || (w.history = calloc(1, sizeof(*w.history))) == NULL)
-		bail("memory");
-	durable_flag = w.durable;
-	place_make(&w.place, "power");
-	set_paths(&w);
-	while ((w.seed = __atomic_fetch_add(&counts->next, 1, __ATOMIC_RELAXED)) < end)
-		try_all(&w);
-	history_clear(w.history);
-	place_remove(&w.place);
-	fflush(stdout);
-	_exit(0);
-}
-
-static bool
-run_workers(struct counts *counts, uint32_t first, uint32_t end)
-{
-	bool well = true;
-	int status, i;
-	pid_t child;
-
-	fflush(stdout);
-	counts->next = first;
-	for (i = 0; i < WORKERS; i++) {
-		if ((child = fork()) == -1)
-			bail("fork");
-		if (child == 0)
-			work(counts, end);
-	}
-	while (wait(&status) > 0)
-		well = well && WIFEXITED(status) && WEXITSTATUS(status) == 0;
-	return well;
+	history_clear(history);
 }
 
 int
@@ -547,18 +514,15 @@ main(int argc, char **argv)
 	uint32_t cases = argc > 1 ? (uint32_t)strtoul(argv[1], NULL, 10) : CASES;
 	uint32_t first = argc > 2 ? (uint32_t)strtoul(argv[2], NULL, 10) : 1;
 	const char *missing = tracer_missing();
-	struct counts *counts;
+	struct counts *counts = shared_memory(sizeof(*counts));
 	bool ended, well;
 
 	if (missing != NULL) {
 		printf("1..0 # SKIP %s\n", missing);
 		return 0;
 	}
-	counts = mmap(NULL, sizeof(*counts), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (counts == MAP_FAILED)
-		bail("mmap");
 	printf("1..2\n");
-	ended = run_workers(counts, first, first + cases);
+	ended = workers_run("power", try_all, counts, first, cases);
 	well = ended && counts->failures == 0 && counts->states > 0;
 	printf("# %u mailboxes: %u states of the disk tried, power lost again in %u recoveries, %u messages appended\n", cases,
 	    counts->states, counts->nested, counts->appended);

@@ -17,7 +17,6 @@ struct worker {
 	uint64_t random;
 	uint32_t seed;			/* the number of the case */
 	struct mailbox mailbox;		/* made from it */
-	void *private;
 };
 
 /*

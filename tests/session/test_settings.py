@@ -206,7 +206,10 @@ def main(folder, tap):
     tap.run("a users file that others may write", users_file, folder, lambda p: os.chmod(p, 0o666), "users-file")
     tap.run("a users file with an unknown scheme", users_file, folder, unknown_scheme, "scheme",
             b"-ERR [AUTH] invalid password")
-    tap.run("no helper", no_helper, folder)
+    if pt.WRAPPER:
+        tap.skip("no helper", "a wrapper may make a fork of the vfork that tells why the helper does not start")
+    else:
+        tap.run("no helper", no_helper, folder)
 
 
 def unknown_scheme(path):

@@ -272,7 +272,10 @@ def main(folder, tap):
     tap.run("an empty script", no_input, folder)
     tap.run("arguments are refused", arguments, folder)
     tap.run("arguments are refused without a word when descriptor 2 is the client", arguments_from_inetd, folder)
-    tap.run("descriptor 2 is closed", session_with, folder, shell("2>&-"), "socketpair")
+    if pt.WRAPPER:
+        tap.skip("descriptor 2 is closed", "a wrapper may open a file of its own there")
+    else:
+        tap.run("descriptor 2 is closed", session_with, folder, shell("2>&-"))
     tap.run("descriptors 3 to 9 are open", many_descriptors, folder)
     tap.run("SIGCHLD is ignored", session_with, folder, ["env", "--ignore-signal=CHLD"])
     tap.run("SIGPIPE is at its default", session_with, folder, ["env", "--default-signal=PIPE"])

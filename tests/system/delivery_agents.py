@@ -309,7 +309,7 @@ def mailbox_of(user):
     return "/var/mail/" + user.name if user.kind == "mbox" else user.home + "/Maildir"
 
 
-def run_mutt(user, keys, seconds=60):
+def run_mutt(user, keys, seconds=90):
     """Opens the mailbox and types these keys.  Returns whether mutt came to its end."""
     command = ["setpriv", "--reuid=" + user.name, "--regid=" + user.name, "--clear-groups", "env", "-i", "HOME=" + user.home,
                "USER=" + user.name, "TERM=vt100", "PATH=/usr/bin:/bin", "mutt", "-n", "-F", "/etc/delivery.muttrc",

@@ -19,7 +19,7 @@ PASSWORD = "secret"
 ENTERED = b"+OK maildrop locked and ready\r\n"
 SIGNING_OFF = b"+OK POP3 server signing off\r\n"
 IN_USE = b"-ERR [IN-USE]"
-ROLES = ("session", "helper", "helper", "monitor", "keeper")
+ROLES = ("session", "helper", "helper", "monitor", "keeper", "keeper", "watcher")
 
 # The longest that anything may take: a helper waits 30 s for the locks of a busy mailbox.
 PATIENCE = 60
@@ -86,15 +86,20 @@ class Session:
                 self.known["session"] = child
             else:
                 self.known["helper"] = child
-                for keeper in children(child):
-                    self.known["keeper"] = keeper
+                self.look_for_keeper(child)
         return self.known
+
+    def look_for_keeper(self, helper):
+        """The helper's child waits for the end of its own child, the lock keeper."""
+        for watcher in children(helper):
+            for keeper in children(watcher):
+                self.known["watcher"], self.known["keeper"] = watcher, keeper
 
     def kill(self, role):
         """Kills it with signal 9; returns what was killed, None if there is none.  Where there is no keeper, it is the helper's
         turn."""
         known = self.look()
-        if role == "keeper" and role not in known:
+        if role in ("keeper", "watcher") and role not in known:
             role = "helper"
         pid = known.get(role)
         if pid is None or not alive(pid):

@@ -352,9 +352,9 @@ def own_files():
 
 
 def left_files():
-    """Lock files, journals and temporary files, wherever postern makes some."""
-    mailboxes = {u.name for u in DELIVERED + CONTESTED}
-    found = ["/var/mail/" + name for name in os.listdir("/var/mail") if name not in mailboxes]
+    """Lock files, journals and temporary files, wherever postern makes some.  (mutt_dotlock, when it is stopped, leaves files of
+    names like USER.HOST.PID.)"""
+    found = ["/var/mail/" + name for name in os.listdir("/var/mail") if name.endswith(".lock") or name.startswith(".")]
     return found + [path for path in own_files() if os.path.basename(path) not in KEPT]
 
 

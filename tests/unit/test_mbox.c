@@ -673,6 +673,30 @@ test_verify(void **state)
 	}
 }
 
+/* What came in before VERIFY belongs to no message of the session. */
+static void
+test_delete_after_verify(void **state)
+{
+	struct maildrop md;
+	int ids;
+
+	(void)state;
+	for (ids = 0; ids < 2; ids++) {
+		write_mbox(ONE TWO, strlen(ONE TWO));
+		assert_open(&md, 2);
+		if (ids)
+			assert_int_equal(md.ops->unique_ids(&md), MD_OK);
+		let_clock_tick();
+		append_mbox("\n" NEW);
+		assert_int_equal(md.ops->verify(&md), MD_OK);
+		mark(2);
+		assert_int_equal(md.ops->update(&md, 0), MD_OK);
+		assert_int_equal(md.removed, 1);
+		close_session(&md);
+		assert_mbox(ONE NEW);
+	}
+}
+
 /* maildrop(1) writes an empty line before its From_ line: the message before is not another one for that. */
 static void
 test_verify_empty_line_added(void **state)
@@ -1057,6 +1081,7 @@ main(void)
 		cmocka_unit_test_setup(test_replaced_meanwhile, clear_all),
 		cmocka_unit_test_setup(test_verify, clear_all),
 		cmocka_unit_test_setup(test_verify_empty_line_added, clear_all),
+		cmocka_unit_test_setup(test_delete_after_verify, clear_all),
 		cmocka_unit_test_setup(test_ids_survive, clear_all),
 		cmocka_unit_test_setup(test_ids_deleted_after_change, clear_all),
 		cmocka_unit_test_setup(test_index_saves_the_scan, clear_all),
