@@ -57,7 +57,9 @@ login(struct session *s, const char *name, size_t name_len, char *password, size
 
 	if (s->settings_broken)
 		answer.refusal = REFUSED_PERMANENT;
-	else if (password_len <= PASSWORD_OCTETS)
+	else if (password_len > PASSWORD_OCTETS) /* nobody's: let the helper count and delay it like any other */
+		answer = helper_login(s, name, 0, password, 0, mechanism);
+	else
 		answer = helper_login(s, name, name_len, password, password_len, mechanism);
 	explicit_bzero(password, password_len);
 	s->name[0] = '\0';

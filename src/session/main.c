@@ -212,6 +212,7 @@ run(struct session *s, struct monitor *m)
 		become_session(s, pair[0]);
 	}
 	m->tally = s->tally;
+	m->patience = s->settings->lock_timeout + s->settings->idle_timeout;
 	m->helper_end = pair[1];
 	become_monitor(m, pair[0]);
 	return 0;

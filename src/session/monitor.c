@@ -191,6 +191,14 @@ log_helper(const struct monitor *m, const char *datagram, size_t len, uid_t send
 	}
 }
 
+static bool
+peer_is_gone(int fd)
+{
+	struct pollfd p = { .fd = fd };
+
+	return poll(&p, 1, 0) == 1 && (p.revents & POLLHUP) != 0;
+}
+
 /* One datagram with its sender.  False when there is none now. */
 static bool
 receive_record(const struct monitor *m)
@@ -209,11 +217,13 @@ receive_record(const struct monitor *m)
 
 	if (n == -1 && (errno == EAGAIN || errno == EINTR))
 		return false;
-	if (n <= 0) {
+	if (n == -1 || (n == 0 && peer_is_gone(now.log))) {
 		close(now.log);
 		now.log = -1;
 		return false;
 	}
+	if (n == 0)
+		return true; /* a library may write nothing */
 	if ((c = CMSG_FIRSTHDR(&msg)) != NULL && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_CREDENTIALS)
 		memcpy(&sender, CMSG_DATA(c), sizeof(sender));
 	log_helper(m, datagram, (size_t)n, sender.uid);
@@ -225,6 +235,22 @@ receive_records(const struct monitor *m)
 {
 	while (now.log != -1 && receive_record(m))
 		continue;
+}
+
+/* How long to wait in ppoll(2): NULL while the session is there; {0} when the helper's time is over. */
+static const struct timespec *
+time_left(const struct monitor *m)
+{
+	static struct timespec left;
+	static time_t deadline;
+	time_t t = seconds_now();
+
+	if (now.session != -1)
+		return NULL;
+	if (deadline == 0)
+		deadline = t + (time_t)m->patience + 1;
+	left.tv_sec = deadline > t ? deadline - t : 0;
+	return &left;
 }
 
 static void
@@ -292,6 +318,7 @@ monitor_run(struct monitor *m)
 {
 	struct sigaction sa = { .sa_handler = on_signal };
 	struct pollfd p[2];
+	int ready;
 	sigset_t blocked;
 
 	sigemptyset(&blocked);
@@ -308,7 +335,11 @@ monitor_run(struct monitor *m)
 	for (reap(m); now.session != -1 || now.helper > 0; reap(m)) {
 		p[0] = (struct pollfd){ .fd = now.helper == 0 ? m->helper_end : -1, .events = POLLIN };
 		p[1] = (struct pollfd){ .fd = now.log, .events = POLLIN };
-		if (ppoll(p, 2, NULL, &m->unblocked) == -1) {
+		if ((ready = ppoll(p, 2, time_left(m), &m->unblocked)) == 0) {
+			helper_failed(m, "does not end", 0);
+			break;
+		}
+		if (ready == -1) {
 			if (terminated && now.session != -1)
 				kill(now.session, SIGTERM);
 			terminated = 0;

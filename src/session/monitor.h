@@ -14,6 +14,7 @@
 struct monitor {
 	pid_t session;
 	const struct tally *tally;
+	unsigned long patience;		/* seconds for the helper to end once the session is gone: its owner can stop it */
 	sigset_t unblocked;		/* the mask to wait with: SIGTERM is blocked from before the fork on */
 	int helper_end;			/* the helper's end of the pair: readable when the session has written to it */
 	char peer[PEER_BYTES];

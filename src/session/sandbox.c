@@ -10,10 +10,10 @@
 
 #include "common/filter.h"
 
+#ifdef SANDBOX
+
 /* Client, /dev/null, the helper's socket, and what it sends: two at login, one for a message or a list. */
 #define DESCRIPTORS 16
-
-#ifdef SANDBOX
 
 /* The most frequent first.  Each is there for: */
 static const struct sock_filter calls[] = {
@@ -51,10 +51,30 @@ refused(int number)
 }
 
 static int
-enter(struct tally *tally)
+limit(int resource, rlim_t value)
 {
-	int ruleset = filter_landlock_begin();
+	return setrlimit((__rlimit_resource_t)resource, &(struct rlimit){ value, value });
+}
 
+static int
+set_limits(int out)
+{
+	struct stat st;
+
+	/* A script's output may be a file; nothing else is ever written. */
+	if (fstat(out, &st) == 0 && !S_ISREG(st.st_mode) && limit(RLIMIT_FSIZE, 0) == -1)
+		return -1;
+	return limit(RLIMIT_NOFILE, DESCRIPTORS) == -1 || limit(RLIMIT_NPROC, 0) == -1 || limit(RLIMIT_CORE, 0) == -1 ? -1 : 0;
+}
+
+static int
+enter(struct tally *tally, int out)
+{
+	int ruleset;
+
+	if (set_limits(out) == -1)
+		return -1;
+	ruleset = filter_landlock_begin();
 	refusals = tally;
 	if (ruleset == -1 && !filter_landlock_missing(errno))
 		return -1;
@@ -66,31 +86,19 @@ enter(struct tally *tally)
 #else
 
 static int
-enter(struct tally *tally)
+enter(struct tally *tally, int out)
 {
 	(void)tally;
+	(void)out;
 	return 0;
 }
 
 #endif
 
-static int
-limit(int resource, rlim_t value)
-{
-	return setrlimit((__rlimit_resource_t)resource, &(struct rlimit){ value, value });
-}
-
 int
 sandbox_enter(struct tally *tally, int out)
 {
-	struct stat st;
-
-	/* A script's output may be a file; nothing else is ever written. */
-	if (fstat(out, &st) == 0 && !S_ISREG(st.st_mode) && limit(RLIMIT_FSIZE, 0) == -1)
-		return -1;
-	if (limit(RLIMIT_NOFILE, DESCRIPTORS) == -1 || limit(RLIMIT_NPROC, 0) == -1 || limit(RLIMIT_CORE, 0) == -1)
-		return -1;
 	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == -1)
 		return -1;
-	return enter(tally);
+	return enter(tally, out);
 }
