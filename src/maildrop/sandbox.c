@@ -54,6 +54,7 @@ static const struct sock_filter calls[] = {
 	FILTER_ALLOW(fadvise64),
 	FILTER_ALLOW(fsync),
 	FILTER_ALLOW(fdatasync),
+	FILTER_ALLOW(sync_file_range),	/* the journal's hint to the disk */
 #ifdef SYS_rename
 	FILTER_ALLOW(rename),
 	FILTER_ALLOW(unlink),
