@@ -223,8 +223,8 @@ def measure_connections(bench, repeat):
         bench.each("conn%d" % concurrency, repeat, bench.of(*CONNECTION_SERVERS),
                    lambda s, c=concurrency: rate(bench, s, repeat, "conn", c))
     if repeat == 0:
-        bench.each("icount", repeat, bench.of("postern", "popa3d", "solid", "courier", "floor", "floor-static"),
-                   lambda s: count_instructions(bench, s))
+        names = ("postern", "floor") if bench.short else ("postern", "popa3d", "solid", "courier", "floor", "floor-static")
+        bench.each("icount", repeat, bench.of(*names), lambda s: count_instructions(bench, s))
 
 
 def count_instructions(bench, server):
