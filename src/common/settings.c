@@ -36,6 +36,7 @@ static const struct key {
 #else
 	{ KEY(authentication), WORD, auth_words, 0, 0, "shadow" },
 #endif
+	{ KEY(spool), PATH, NULL, 0, 0, "/var/mail" },
 	{ KEY(pam_service), TEXT, NULL, 0, 0, "postern" },
 	{ KEY(users_file), PATH, NULL, 0, 0, SYSCONFDIR "/postern/users" },
 	{ KEY(state_directory), PATH, NULL, 0, 0, STATEDIR },

@@ -18,6 +18,7 @@ enum cleartext_login { CLEARTEXT_AUTO, CLEARTEXT_ALWAYS, CLEARTEXT_NEVER };
 
 struct settings {
 	char mail_location[SETTING_BYTES];	/* "mbox:PATH" and "maildir:PATH", separated by spaces; ~ and %u */
+	char spool[SETTING_BYTES];		/* the folder of mboxes that root and a group can write to */
 	enum auth_method authentication;
 	char pam_service[SETTING_BYTES];
 	char users_file[SETTING_BYTES];

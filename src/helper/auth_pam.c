@@ -2,6 +2,7 @@
 #include "helper/auth.h"
 
 #include <security/pam_appl.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <syslog.h>
@@ -18,38 +19,30 @@ struct conversation {
 	int passwords;		/* how often it was asked for */
 };
 
-/* What modules say is for the administrator; the client hears none of it. */
-static void
-log_module(const char *text)
-{
-	char escaped[256];
-
-	log_note(LOG_NOTICE, "pam-says text=\"%s\"", text_escape(escaped, sizeof(escaped), text, strlen(text)));
-}
-
-/* The password once, the name when it is asked for openly; another question is one we have no answer to. */
+/* The password once, the name when it is asked for openly; what modules say is for the administrator, the client hears none. */
 static int
 answer(struct conversation *c, const struct pam_message *m, struct pam_response *r)
 {
+	char escaped[256];
+
 	switch (m->msg_style) {
 	case PAM_PROMPT_ECHO_OFF:
-		if (c->passwords++ > 0)
-			return PAM_CONV_ERR;
-		r->resp = strdup(c->attempt->password);
-		return r->resp != NULL ? PAM_SUCCESS : PAM_BUF_ERR;
+		r->resp = c->passwords++ == 0 ? strdup(c->attempt->password) : NULL;
+		return r->resp != NULL ? PAM_SUCCESS : PAM_CONV_ERR; /* another question is one we have no answer to */
 	case PAM_PROMPT_ECHO_ON:
 		r->resp = strdup(c->attempt->name);
 		return r->resp != NULL ? PAM_SUCCESS : PAM_BUF_ERR;
 	case PAM_ERROR_MSG:
 	case PAM_TEXT_INFO:
 		if (m->msg != NULL)
-			log_module(m->msg);
+			log_note(LOG_NOTICE, "pam-says text=\"%s\"", text_escape(escaped, sizeof(escaped), m->msg, strlen(m->msg)));
 		return PAM_SUCCESS;
 	default:
 		return PAM_CONV_ERR;
 	}
 }
 
+/* What is not handed over goes with the process, which has nothing to do then but to say so. */
 static int
 converse(int n, const struct pam_message **messages, struct pam_response **responses, void *data)
 {
@@ -60,16 +53,8 @@ converse(int n, const struct pam_message **messages, struct pam_response **respo
 		return PAM_CONV_ERR;
 	for (i = 0; i < n && result == PAM_SUCCESS; i++)
 		result = answer(data, messages[i], &r[i]);
-	if (result == PAM_SUCCESS) {
+	if (result == PAM_SUCCESS)
 		*responses = r;
-		return PAM_SUCCESS;
-	}
-	for (i = 0; i < n; i++) {
-		if (r[i].resp != NULL)
-			explicit_bzero(r[i].resp, strlen(r[i].resp));
-		free(r[i].resp);
-	}
-	free(r);
 	return result;
 }
 
@@ -106,12 +91,10 @@ take_result(int result, struct account *account)
 {
 	size_t i;
 
-	for (i = 0; i < sizeof(meanings) / sizeof(meanings[0]); i++)
-		if (meanings[i].pam == result) {
-			verdict(account, meanings[i].verdict, meanings[i].reason);
-			return;
-		}
 	verdict(account, VERDICT_TEMPORARY, "pam-system");
+	for (i = 0; i < sizeof(meanings) / sizeof(meanings[0]); i++)
+		if (meanings[i].pam == result)
+			verdict(account, meanings[i].verdict, meanings[i].reason);
 }
 
 static int

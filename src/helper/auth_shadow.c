@@ -1,55 +1,14 @@
-/* Runs as root.  shadow(5) and crypt(3), for systems without PAM. */
-#include "helper/auth.h"
-
-#include <crypt.h>
-#include <shadow.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
-
+/* Runs as root until what the system knows of the name is read. */
 #include "helper/account.h"
-
-/* What PAM's account management would ask: shadow(5).  NULL, or the reason word. */
-static const char *
-lapsed(const struct spwd *sp)
-{
-	long today = (long)(time(NULL) / 86400);
-
-	if (sp->sp_expire > 0 && today >= sp->sp_expire)
-		return "expired";
-	if (sp->sp_lstchg == 0)
-		return "password-expired";
-	if (sp->sp_lstchg > 0 && sp->sp_max >= 0 && sp->sp_max < 99999 && today > sp->sp_lstchg + sp->sp_max)
-		return "password-expired";
-	return NULL;
-}
-
-/* A name that is not there costs what a wrong password costs, by the method that passwd(1) would use. */
-static void
-pretend(const char *password)
-{
-	char setting[CRYPT_GENSALT_OUTPUT_SIZE];
-	struct crypt_data *data = calloc(1, sizeof(*data));
-
-	if (data != NULL && crypt_gensalt_rn(NULL, 0, NULL, 0, setting, sizeof(setting)) != NULL)
-		crypt_r(password, setting, data);
-	free(data);
-}
+#include "helper/auth.h"
+#include "helper/become_user.h"
 
 void
 auth_shadow(const struct attempt *attempt, struct account *account)
 {
-	const struct spwd *sp = getspnam(attempt->name);
-	const char *why;
+	const struct spwd *entry = getspnam(attempt->name);
 
-	if (sp == NULL || strlen(sp->sp_pwdp) < 13) {
-		pretend(attempt->password);
-		verdict(account, VERDICT_WRONG, sp == NULL ? "unknown" : "locked");
-	} else if (!password_matches(attempt->password, sp->sp_pwdp)) {
-		verdict(account, VERDICT_WRONG, sp->sp_pwdp[0] == '!' || sp->sp_pwdp[0] == '*' ? "locked" : "password");
-	} else if ((why = lapsed(sp)) != NULL) {
-		verdict(account, VERDICT_WRONG, why);
-	} else {
-		account_from_system(attempt->name, account);
-	}
+	account_from_system(attempt->name, account);
+	become_service(attempt);
+	shadow_check(entry, attempt, account);
 }

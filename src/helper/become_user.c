@@ -42,21 +42,31 @@ drop_capabilities(void)
 		give_up("error=\"capabilities are left\"");
 }
 
-void
-become_user(const struct account *account)
+static void
+become(uid_t uid, gid_t gid, const gid_t *groups, int count)
 {
-	if (account->uid == 0 || account->gid == 0)
-		give_up("error=\"refusing to serve root's maildrop\"");
+	if (uid == 0 || gid == 0)
+		give_up("error=\"refusing to go on as root\"");
 	if (geteuid() == 0) {
 		/* Groups first: that needs root.  The user id last. */
-		if (setgroups((size_t)account->groups_count, account->groups) == -1 ||
-		    setresgid(account->gid, account->gid, account->gid) == -1 ||
-		    setresuid(account->uid, account->uid, account->uid) == -1)
+		if (setgroups((size_t)count, groups) == -1 || setresgid(gid, gid, gid) == -1 || setresuid(uid, uid, uid) == -1)
 			give_up("error=\"giving up root: %s\"", strerror(errno));
 		drop_capabilities();
 	}
-	prove_ids(account->uid, account->gid);
+	prove_ids(uid, gid);
 	/* The change of ids may have reset it to fs.suid_dumpable. */
 	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == -1 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == -1)
 		give_up("error=\"prctl: %s\"", strerror(errno));
+}
+
+void
+become_user(const struct account *account)
+{
+	become(account->uid, account->gid, account->groups, account->groups_count);
+}
+
+void
+become_service(const struct attempt *attempt)
+{
+	become(attempt->service_uid, attempt->service_gid, NULL, 0);
 }

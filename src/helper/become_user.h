@@ -2,12 +2,15 @@
 #ifndef HELPER_BECOME_USER_H
 #define HELPER_BECOME_USER_H
 
-#include "helper/auth.h"
+#include "accounts/account.h"
 
 /*
  * Takes the account's ids and groups for good and proves it: all three ids of each kind, no capability, root not to be had
  * back.  Ends the process where any of it does not hold.  In a user's own run there is nothing to drop; the proof is the same.
  */
 void become_user(const struct account *account);
+
+/* The same with the service user's ids, for what has to be decided but not by root. */
+void become_service(const struct attempt *attempt);
 
 #endif

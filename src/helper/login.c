@@ -10,6 +10,7 @@
 
 #include "common/logrecord.h"
 #include "common/text.h"
+#include "helper/auth.h"
 
 static struct wire_msg msg;
 
@@ -45,17 +46,14 @@ login_parse(struct wire_msg *m, struct attempt *attempt)
 
 /* Nothing but this process sees a name that can be none. */
 static void
-try(struct attempt *attempt, struct account *account, struct location *location)
+try(struct attempt *attempt, struct account *account)
 {
-	unsigned char index = 0;
-
+	memset(account, 0, sizeof(*account));
 	if (!name_possible(attempt->name, strlen(attempt->name)))
 		verdict(account, VERDICT_WRONG, "name");
 	else
-		authenticate(attempt, account, &index);
+		authenticate(attempt, account);
 	explicit_bzero(attempt->password, sizeof(attempt->password));
-	if (account->verdict == VERDICT_RIGHT && account_location(account, index, location) != 1)
-		verdict(account, VERDICT_PERMANENT, "mail-location");
 }
 
 /*
@@ -79,47 +77,41 @@ delay(const struct timespec *start, unsigned long seconds)
 	}
 }
 
-static void
-refuse(enum refusal why, bool again)
-{
-	wire_start(&msg, WIRE_REFUSED);
-	wire_put_u8(&msg, (uint8_t)why);
-	wire_put_u8(&msg, again);
-	if (wire_send(SESSION_SOCKET, &msg) == -1 || !again)
-		_exit(0);
-}
-
+/* What the session gets to hear; ends the process unless the client may try again. */
 static void
 fail(const struct attempt *attempt, const struct account *account, const struct timespec *started, bool again)
 {
+	static const enum refusal refusals[] = { [VERDICT_WRONG] = REFUSED_AUTH, [VERDICT_TEMPORARY] = REFUSED_TEMPORARY,
+		[VERDICT_PERMANENT] = REFUSED_PERMANENT };
 	bool wrong = account->verdict == VERDICT_WRONG;
 
 	log_event(LOG_EVENT_LOGIN_FAILED, wrong ? LOG_NOTICE : LOG_ERR, attempt->name, strlen(attempt->name), "%s",
 	    account->reason);
-	if (wrong) {
+	if (wrong)
 		delay(started, attempt->settings->failure_delay);
-		refuse(REFUSED_AUTH, again);
-	}
-	if (!wrong)
-		refuse(account->verdict == VERDICT_PERMANENT ? REFUSED_PERMANENT : REFUSED_TEMPORARY, false);
+	wire_start(&msg, WIRE_REFUSED);
+	wire_put_u8(&msg, (uint8_t)refusals[account->verdict]);
+	wire_put_u8(&msg, wrong && again);
+	if (wire_send(SESSION_SOCKET, &msg) == -1 || !wrong || !again)
+		_exit(0);
 }
 
 void
-login(const struct start *start, const struct settings *settings, struct account *account, struct location *location)
+login(const struct start *start, const struct settings *settings, struct account *account)
 {
 	static struct attempt attempt;
 	struct timespec started;
 	int tries, got;
 
-	attempt = (struct attempt){ .settings = settings, .personal = start->personal, .peer = start->peer };
+	attempt = (struct attempt){ .settings = settings, .personal = start->personal, .peer = start->peer,
+		.service_uid = start->service_uid, .service_gid = start->service_gid };
 	for (tries = 1; (got = wire_recv(SESSION_SOCKET, &msg)) == 1; tries++) {
 		clock_gettime(CLOCK_MONOTONIC, &started);
 		if (login_parse(&msg, &attempt) == -1) {
 			log_note(LOG_ERR, "session-broken message=%d", msg.type);
 			_exit(1);
 		}
-		memset(account, 0, sizeof(*account));
-		try(&attempt, account, location);
+		try(&attempt, account);
 		if (account->verdict == VERDICT_RIGHT) {
 			log_event(LOG_EVENT_LOGIN, LOG_INFO, account->name, strlen(account->name), "%s",
 			    method_words[settings->authentication]);

@@ -2,15 +2,15 @@
 #ifndef HELPER_LOGIN_H
 #define HELPER_LOGIN_H
 
-#include "common/settings.h"
-#include "helper/account.h"
+#include "accounts/account.h"
+#include "common/wire.h"
 #include "helper/sanitize.h"
 
 /*
- * Answers LOGIN until one is right: account and location are filled in then, and the session has not been answered yet.  Ends the
+ * Answers LOGIN until one is right: account is filled in then, and the session has not been answered yet.  Ends the
  * process when the session goes away, after LOGIN_FAILURES wrong ones, and when it cannot be decided.
  */
-void login(const struct start *start, const struct settings *settings, struct account *account, struct location *location);
+void login(const struct start *start, const struct settings *settings, struct account *account);
 
 /* The one message root understands; its octets are wiped.  0, or -1 when it is anything else. */
 int login_parse(struct wire_msg *m, struct attempt *attempt);

@@ -26,7 +26,7 @@ make_state_folder(const char *state_directory, const struct account *account)
 	int parent = open(state_directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	struct stat st;
 
-	if (parent == -1 || geteuid() != 0)
+	if (parent == -1 || geteuid() != 0 || strstr(account->mail, "mbox:") == NULL)
 		return;
 	if (fstat(parent, &st) == -1 || st.st_uid != 0 || (st.st_mode & (S_IWGRP | S_IWOTH)) != 0)
 		give_up("path=\"%s\" error=\"must be owned by root and writable by nobody else\"", state_directory);
@@ -43,26 +43,19 @@ main(int argc, char **argv)
 	static struct start start;
 	static struct settings settings;
 	static struct account account;
-	static struct location location;
-	static char state[PATH_BYTES];
-	struct maildrop_plan plan;
+	struct maildrop_owner owner;
 	char error[512];
+	int keeper;
 
 	(void)argv;
 	sanitize(argc, &start);
 	if (settings_read(&settings, start.settings, !start.personal, error, sizeof(error)) == -1)
 		give_up("%s", error);
-	login(&start, &settings, &account, &location);
+	login(&start, &settings, &account);
 
-	if (snprintf(state, sizeof(state), "%s/%s", settings.state_directory, account.name) >= (int)sizeof(state))
-		give_up("error=\"state-directory too long\"");
-	plan = (struct maildrop_plan){ .user = account.name, .kind = location.kind, .path = location.path,
-		.lock_timeout = settings.lock_timeout };
-	if (location.kind == KIND_MBOX) {
-		plan.state = state;
-		make_state_folder(settings.state_directory, &account);
-	}
-	plan.keeper = lock_keeper_start(&account, &location);
+	owner = (struct maildrop_owner){ account.name, account.home, account.mail, settings.state_directory, settings.lock_timeout };
+	make_state_folder(settings.state_directory, &account);
+	keeper = lock_keeper_start(&account, &owner, settings.spool);
 	become_user(&account);
-	return maildrop_serve(SESSION_SOCKET, &plan);
+	return maildrop_serve(SESSION_SOCKET, &owner, keeper);
 }

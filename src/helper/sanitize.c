@@ -15,11 +15,11 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <sys/time.h>
 #include <syslog.h>
 #include <unistd.h>
 
+#include "accounts/missing_root.h"
 #include "common/logrecord.h"
 #include "common/settings.h"
 #include "common/wire.h"
@@ -79,19 +79,16 @@ fix_environment(struct start *start)
 static void
 fix_signals(void)
 {
-	struct sigaction sa = { .sa_handler = SIG_DFL };
 	const struct itimerval off = { { 0, 0 }, { 0, 0 } };
 	sigset_t none;
-	int sig;
+	int i;
 
-	for (sig = 1; sig < NSIG; sig++)
-		sigaction(sig, &sa, NULL);
-	sa.sa_handler = SIG_IGN;
-	sigaction(SIGPIPE, &sa, NULL);
-	sigaction(SIGXFSZ, &sa, NULL); /* a write past the limit is an error like a full disk, not a death in mid-update */
-	setitimer(ITIMER_REAL, &off, NULL);
-	setitimer(ITIMER_VIRTUAL, &off, NULL);
-	setitimer(ITIMER_PROF, &off, NULL);
+	for (i = 1; i < NSIG; i++)
+		signal(i, SIG_DFL);
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN); /* a write past the limit is an error like a full disk, not a death in mid-update */
+	for (i = ITIMER_REAL; i <= ITIMER_PROF; i++)
+		setitimer((__itimer_which_t)i, &off, NULL);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
@@ -103,68 +100,39 @@ fix_signals(void)
 static void
 fix_limits(void)
 {
-	static const struct {
-		__rlimit_resource_t resource;
-		rlim_t value;
-	} limits[] = { { RLIMIT_FSIZE, RLIM_INFINITY }, { RLIMIT_CPU, RLIM_INFINITY }, { RLIMIT_AS, RLIM_INFINITY },
-		{ RLIMIT_DATA, RLIM_INFINITY }, { RLIMIT_NPROC, RLIM_INFINITY }, { RLIMIT_STACK, 8 << 20 },
-		{ RLIMIT_NOFILE, 256 }, { RLIMIT_CORE, 0 } };
-	struct rlimit hard;
+	static const __rlimit_resource_t none[] = { RLIMIT_FSIZE, RLIMIT_CPU, RLIMIT_AS, RLIMIT_DATA, RLIMIT_NPROC };
+	const struct rlimit no_limit = { RLIM_INFINITY, RLIM_INFINITY };
+	struct rlimit limit;
 	size_t i;
 
-	for (i = 0; i < sizeof(limits) / sizeof(limits[0]); i++)
-		if (setrlimit(limits[i].resource, &(struct rlimit){ limits[i].value, limits[i].value }) == -1 &&
-		    getrlimit(limits[i].resource, &hard) == 0)
-			setrlimit(limits[i].resource, &(struct rlimit){ hard.rlim_max, hard.rlim_max });
+	for (i = 0; i < sizeof(none) / sizeof(none[0]); i++)
+		if (setrlimit(none[i], &no_limit) == -1 && getrlimit(none[i], &limit) == 0)
+			setrlimit(none[i], &(struct rlimit){ limit.rlim_max, limit.rlim_max });
+	setrlimit(RLIMIT_STACK, &(struct rlimit){ 8 << 20, 8 << 20 });
+	setrlimit(RLIMIT_NOFILE, &(struct rlimit){ 256, 256 });
 	if (setrlimit(RLIMIT_CORE, &(struct rlimit){ 0, 0 }) == -1 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == -1)
 		_exit(1);
 }
 
-/* Which of the things that void a setuid bit it was. */
-static void __attribute__((noreturn))
-explain_missing_root(void)
-{
-	struct stat st;
-	struct statvfs vfs;
-
-	if (prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1)
-		give_up("error=\"no_new_privs is set: a directive of the unit implies it, see postern-helper(8)\"");
-	if (statvfs("/proc/self/exe", &vfs) == 0 && (vfs.f_flag & ST_NOSUID) != 0)
-		give_up("error=\"the helper is on a file system mounted nosuid\"");
-	if (stat("/proc/self/exe", &st) == 0 && ((st.st_mode & S_ISUID) == 0 || st.st_uid != 0))
-		give_up("error=\"the helper is not setuid root: chown root:" SERVICE_USER " and chmod 4710\"");
-	give_up("error=\"the setuid bit has no effect (user namespace? file system?)\"");
-}
-
-/* The service user, or root.  The mode 4710 keeps others out already; this also holds where somebody loosened it. */
+/*
+ * The monitor's pair has its number and user id; another socket has others, and what is no socket has none.  It must be the service
+ * user, or root: the mode 4710 keeps others out already, this also holds where somebody loosened it.
+ */
 static void
-check_caller(void)
+check_caller(struct start *start)
 {
 	struct ucred peer;
 	socklen_t len = sizeof(peer);
-	const struct passwd *pw;
+	const struct passwd *service = getpwnam(SERVICE_USER);
 
 	if (getsockopt(SESSION_SOCKET, SOL_SOCKET, SO_PEERCRED, &peer, &len) == -1 || peer.pid != getppid() ||
 	    peer.uid != getuid())
 		give_up("error=\"not started by the monitor\" uid=%ld", (long)getuid());
-	if (getuid() == 0)
-		return;
-	if ((pw = getpwnam(SERVICE_USER)) == NULL || pw->pw_uid != getuid())
+	if (service == NULL || (getuid() != 0 && getuid() != service->pw_uid))
 		give_up("error=\"caller is not the account " SERVICE_USER "\" uid=%ld", (long)getuid());
+	start->service_uid = service->pw_uid;
+	start->service_gid = service->pw_gid;
 	endpwent();
-}
-
-static void
-check_socket(void)
-{
-	int domain, type;
-	socklen_t len = sizeof(int);
-
-	if (getsockopt(SESSION_SOCKET, SOL_SOCKET, SO_DOMAIN, &domain, &len) == -1 || domain != AF_UNIX ||
-	    getsockopt(SESSION_SOCKET, SOL_SOCKET, SO_TYPE, &type, &len) == -1 || type != SOCK_SEQPACKET) {
-		log_note(LOG_ERR, "helper-gives-up error=\"descriptor 3 is not the monitor's socket\" uid=%ld", (long)getuid());
-		_exit(1);
-	}
 }
 
 /* All of root, not just its effective half: the service user could send signals to a process of its real uid. */
@@ -187,12 +155,14 @@ sanitize(int argc, struct start *start)
 	if (chdir("/") == -1)
 		_exit(1);
 	setsid();
-	check_socket();
 	fix_environment(start);
-	if (geteuid() != 0 && !start->personal)
-		explain_missing_root();
-	if (!start->personal) {
-		check_caller();
+	if (start->personal) {
+		start->service_uid = getuid();
+		start->service_gid = getgid();
+	} else {
+		if (geteuid() != 0)
+			give_up("error=\"%s\"", missing_root());
+		check_caller(start);
 		become_root();
 	}
 	fix_limits();

@@ -3,6 +3,7 @@
 #define HELPER_SANITIZE_H
 
 #include <stdbool.h>
+#include <sys/types.h>
 
 #include "common/limits.h"
 
@@ -13,6 +14,8 @@ struct start {
 	bool personal;			/* not setuid: serves its caller only */
 	char settings[PATH_BYTES];	/* which postern.conf(5) */
 	char peer[64];			/* the client's numeric address, or "local" */
+	uid_t service_uid;		/* the service user; in personal mode the caller */
+	gid_t service_gid;
 };
 
 /*

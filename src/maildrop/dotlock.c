@@ -1,5 +1,5 @@
 /*
- * Runs as the authenticated user; dotlock_keep() in the lock keeper, with group mail.
+ * Runs as the authenticated user; in the lock keeper with group mail.
  *
  * Made as liblockfile makes them: a file of a name that nobody else has, linked to MAILBOX.lock, and the link count tells
  * whether that worked, since over NFS the answer to link(2) or to O_EXCL can be lost.  Judged as liblockfile judges
@@ -10,14 +10,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/utsname.h>
 #include <time.h>
@@ -27,9 +25,6 @@
 #include "common/limits.h"
 
 #define STALE_SECONDS 300
-
-/* The shortest limit anywhere is Dovecot's: 120 s. */
-#define REFRESH_MILLISECONDS 60000
 
 /* Our lock, open for as long as we hold it, so that no other file gets its inode number.  -1: none. */
 static int ours = -1;
@@ -267,77 +262,8 @@ dotlock_remove(const char *mailbox)
 	ours = -1;
 }
 
-/* --- the lock keeper --- */
-
-/* Answers carry the result and errno, one octet each. */
-static int
-keeper_answer(int sock, char verb, const char *mailbox)
+bool
+dotlock_held(void)
 {
-	unsigned char answer[2] = { DOTLOCK_OK, 0 };
-
-	if (verb == 'l') {
-		answer[0] = (unsigned char)dotlock_try(mailbox);
-		answer[1] = (unsigned char)errno;
-	} else if (verb == 'u') {
-		dotlock_remove(mailbox);
-	} else {
-		return -1;
-	}
-	return send(sock, answer, sizeof(answer), MSG_NOSIGNAL) == sizeof(answer) ? 0 : -1;
-}
-
-void
-dotlock_keep(int sock, const char *mailbox)
-{
-	struct pollfd ready = { .fd = sock, .events = POLLIN };
-	ssize_t n;
-	char verb;
-	int r;
-
-	for (;;) {
-		r = poll(&ready, 1, ours != -1 ? REFRESH_MILLISECONDS : -1);
-		if (r == -1 && errno != EINTR)
-			break;
-		if (r == 0)
-			dotlock_refresh(mailbox);
-		if (r <= 0)
-			continue;
-		n = recv(sock, &verb, 1, 0);
-		if (n == -1 && errno == EINTR)
-			continue;
-		if (n != 1 || keeper_answer(sock, verb, mailbox) == -1)
-			break;
-	}
-	dotlock_remove(mailbox);
-}
-
-static enum dotlock_result
-keeper_ask(int sock, char verb)
-{
-	unsigned char answer[2];
-	ssize_t n;
-
-	if (send(sock, &verb, 1, MSG_NOSIGNAL) != 1)
-		return DOTLOCK_FAILED;
-	do
-		n = recv(sock, answer, sizeof(answer), MSG_WAITALL);
-	while (n == -1 && errno == EINTR);
-	if (n != sizeof(answer) || answer[0] > DOTLOCK_FAILED) {
-		errno = EPIPE;
-		return DOTLOCK_FAILED;
-	}
-	errno = answer[1];
-	return (enum dotlock_result)answer[0];
-}
-
-enum dotlock_result
-keeper_try(int sock)
-{
-	return keeper_ask(sock, 'l');
-}
-
-void
-keeper_remove(int sock)
-{
-	keeper_ask(sock, 'u');
+	return ours != -1;
 }

@@ -1,9 +1,5 @@
 /*
  * Dot-locks: MAILBOX.lock, as Debian Policy 11.6, liblockfile and the delivery agents know it.
- *
- * In a spool that only group mail can write (Debian's /var/mail, 2775 root:mail) the user cannot make one.  Then the
- * helper, still root, forks a lock keeper (uid: the user, gid: mail) that knows one path and two verbs; it holds the
- * lock for as long as the pipe to it is open, so a helper that is killed leaves no lock behind.
  */
 #ifndef MAILDROP_DOTLOCK_H
 #define MAILDROP_DOTLOCK_H
@@ -18,7 +14,7 @@ enum dotlock_result {
 };
 
 /*
- * One try, never waiting, for MAILBOX.lock; mailbox is an absolute path.  A stale lock (owner's pid dead, or old as
+ * One try, never waiting, for MAILBOX.lock; mailbox is the path of the mbox.  A stale lock (owner's pid dead, or old as
  * liblockfile judges it) is removed first.  No link is followed.
  */
 enum dotlock_result dotlock_try(const char *mailbox);
@@ -32,11 +28,7 @@ int dotlock_refresh(const char *mailbox);
 /* Removes our lock; never another's. */
 void dotlock_remove(const char *mailbox);
 
-/* The lock keeper's side: answers 'l' (try) and 'u' (unlock) on sock until it closes; then removes what it holds. */
-void dotlock_keep(int sock, const char *mailbox);
-
-/* The helper's side of the keeper: as dotlock_try() and dotlock_remove(). */
-enum dotlock_result keeper_try(int sock);
-void keeper_remove(int sock);
+/* Whether dotlock_try() made a lock that dotlock_remove() has not removed. */
+bool dotlock_held(void);
 
 #endif

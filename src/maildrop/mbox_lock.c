@@ -11,6 +11,7 @@
 #include "common/logrecord.h"
 #include "common/text.h"
 #include "maildrop/dotlock.h"
+#include "maildrop/keeper.h"
 
 /* O_NOFOLLOW: a link in a spool may point to somebody's file.  O_NONBLOCK: a FIFO must not hang us. */
 #define OPEN_FLAGS (O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)

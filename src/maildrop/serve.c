@@ -4,12 +4,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <syslog.h>
 #include <unistd.h>
 
 #include "common/logrecord.h"
+#include "maildrop/keeper.h"
+#include "maildrop/location.h"
 #include "maildrop/maildrop.h"
 #include "maildrop/sandbox.h"
 
@@ -301,8 +304,8 @@ make_bitmaps(struct maildrop *md)
 	return 0;
 }
 
-int
-maildrop_serve(int session, const struct maildrop_plan *plan)
+static int
+serve(int session, const struct maildrop_plan *plan)
 {
 	struct maildrop md = { .plan = plan, .ops = plan->kind == KIND_MBOX ? &mbox_ops : &maildir_ops, .table_fd = -1,
 		.fd = -1 };
@@ -324,4 +327,28 @@ maildrop_serve(int session, const struct maildrop_plan *plan)
 	}
 	close_maildrop(&md);
 	return next == BROKEN;
+}
+
+int
+maildrop_serve(int session, const struct maildrop_owner *owner, int keeper)
+{
+	static struct location location;
+	static char state[PATH_BYTES];
+	struct maildrop_plan plan = { .user = owner->user, .keeper = keeper, .lock_timeout = owner->lock_timeout };
+
+	if (location_choose(owner, &location) == -1 ||
+	    snprintf(state, sizeof(state), "%s/%s", owner->state_directory, owner->user) >= (int)sizeof(state)) {
+		log_note(LOG_ERR, "mail-location error=\"not as postern.conf(5) has it, or too long\"");
+		say_refused(session, MD_PERMANENT);
+		return 1;
+	}
+	plan.kind = location.kind;
+	plan.path = location.path;
+	if (plan.kind == KIND_MBOX)
+		plan.state = state;
+	if (keeper != -1 && (plan.kind != KIND_MBOX || !keeper_is_there(keeper))) {
+		close(keeper);
+		plan.keeper = -1;
+	}
+	return serve(session, &plan);
 }

@@ -5,6 +5,7 @@
 #include "fuzz.h"
 
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -61,17 +62,21 @@ int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct fuzz_input in = { data, size }, message;
-	char path[128], state[128];
-	struct maildrop_plan plan = { .user = "alice", .path = path, .state = state, .keeper = -1, .lock_timeout = 0 };
+	char mail[160];
+	/* The user's name is that of the state folder. */
+	struct maildrop_owner owner = { .user = "state", .home = "/", .mail = mail, .state_directory = fuzz_folder() };
+	bool mbox;
 	int pair[2];
 
-	plan.kind = fuzz_octet(&in) % 2 == 0 ? KIND_MBOX : KIND_MAILDIR;
+	mbox = fuzz_octet(&in) % 2 == 0;
 	remove_what_is_left();
 	make_folders();
-	snprintf(path, sizeof(path), "%s/%s", fuzz_folder(), plan.kind == KIND_MBOX ? "mbox" : "Maildir");
-	snprintf(state, sizeof(state), "%s/state", fuzz_folder());
-	put(plan.kind == KIND_MBOX ? "mbox" : "Maildir/.postern-index", part(&in));
-	if (plan.kind == KIND_MBOX) {
+	if (mbox)
+		snprintf(mail, sizeof(mail), "mbox:%s/mbox", fuzz_folder());
+	else
+		snprintf(mail, sizeof(mail), "maildir:%s/Maildir", fuzz_folder());
+	put(mbox ? "mbox" : "Maildir/.postern-index", part(&in));
+	if (mbox) {
 		put("state/index", part(&in));
 		put("state/journal", part(&in));
 		put("state/last", part(&in));
@@ -80,7 +85,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	while ((message = fuzz_piece(&in, fuzz_octet(&in))).len > 0)
 		send(pair[0], message.p, message.len, 0);
 	shutdown(pair[0], SHUT_WR);
-	maildrop_serve(pair[1], &plan);
+	maildrop_serve(pair[1], &owner, -1);
 	close(pair[0]);
 	close(pair[1]);
 	return 0;

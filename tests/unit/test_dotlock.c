@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "maildrop/dotlock.h"
+#include "maildrop/keeper.h"
 
 static char folder[256], mbox[300], lock[310];
 
@@ -312,42 +313,66 @@ test_contention(void **state)
 
 /* --- the keeper --- */
 
+/* The watcher's number; the keeper is its child.  As if spool were the spool, and the owner's mail in mailbox. */
 static pid_t
-start_keeper(int *sock)
+start_keeper(int *sock, const char *mailbox, const char *spool)
 {
+	char mail[PATH_BYTES];
+	const struct maildrop_owner owner = { .user = "user", .home = "/", .mail = mail };
+	struct stat st;
 	int pair[2];
 	pid_t child;
 
-	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+	snprintf(mail, sizeof(mail), "mbox:%s", mailbox);
+	assert_int_equal(stat(spool, &st), 0);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
 	child = fork();
 	assert_true(child != -1);
 	if (child == 0) {
 		close(pair[0]);
 		alarm(60);
-		dotlock_keep(pair[1], mbox);
-		_exit(0);
+		maildrop_keep(pair[1], &owner, &st);
 	}
 	close(pair[1]);
 	*sock = pair[0];
 	return child;
 }
 
+static pid_t
+start_good_keeper(int *sock)
+{
+	char spool[PATH_BYTES];
+	pid_t child;
+
+	strcpy(spool, mbox);
+	*strrchr(spool, '/') = '\0';
+	child = start_keeper(sock, mbox, spool);
+	assert_true(keeper_is_there(*sock));
+	return child;
+}
+
+/* Whom the lock names. */
+static pid_t
+lock_names(void)
+{
+	int pid = 0;
+	FILE *f = fopen(lock, "r");
+
+	assert_non_null(f);
+	assert_int_equal(fscanf(f, "%d\n", &pid), 1);
+	fclose(f);
+	return pid;
+}
+
 static void
 test_keeper(void **state)
 {
-	char text[32] = "", expected[32];
 	int sock;
-	pid_t child = start_keeper(&sock);
-	FILE *f;
+	pid_t child = start_good_keeper(&sock);
 
 	(void)state;
 	assert_int_equal(keeper_try(sock), DOTLOCK_OK);
-	f = fopen(lock, "r");
-	assert_non_null(f);
-	assert_non_null(fgets(text, sizeof(text), f));
-	fclose(f);
-	snprintf(expected, sizeof(expected), "%d\n", (int)child);
-	assert_string_equal(text, expected);
+	assert_int_equal(kill(lock_names(), 0), 0);
 	keeper_remove(sock);
 	assert_false(exists(lock));
 	foreign_lock("1\n", 0);
@@ -360,25 +385,54 @@ test_keeper(void **state)
 	assert_false(exists(lock));
 }
 
+/* Its watcher removes the lock. */
 static void
-test_keeper_gone(void **state)
+test_keeper_killed(void **state)
 {
 	int sock;
-	pid_t child = start_keeper(&sock);
+	pid_t child = start_good_keeper(&sock);
 
 	(void)state;
-	assert_int_equal(kill(child, SIGKILL), 0);
+	assert_int_equal(keeper_try(sock), DOTLOCK_OK);
+	assert_int_equal(kill(lock_names(), SIGKILL), 0);
 	assert_int_equal(waitpid(child, NULL, 0), child);
+	assert_false(exists(lock));
 	assert_int_equal(keeper_try(sock), DOTLOCK_FAILED);
 	keeper_remove(sock);
 	close(sock);
+}
+
+/* An mbox that stands elsewhere, or is reached through a link to elsewhere, and one that is none. */
+static void
+test_keeper_not_in_spool(void **state)
+{
+	char aside[PATH_BYTES], link_path[PATH_BYTES], in_link[PATH_BYTES * 2];
+	int sock;
+	pid_t child;
+
+	(void)state;
+	snprintf(aside, sizeof(aside), "%.1000s.aside", mbox);
+	snprintf(link_path, sizeof(link_path), "%.1000s.link", mbox);
+	snprintf(in_link, sizeof(in_link), "%s/mbox", link_path);
+	assert_int_equal(mkdir(aside, 0700), 0);
+	assert_int_equal(symlink("/", link_path), 0);
+	child = start_keeper(&sock, mbox, aside);
+	assert_false(keeper_is_there(sock));
+	close(sock);
+	assert_int_equal(waitpid(child, NULL, 0), child);
+	child = start_keeper(&sock, in_link, aside);
+	assert_false(keeper_is_there(sock));
+	close(sock);
+	assert_int_equal(waitpid(child, NULL, 0), child);
+	assert_int_equal(rmdir(aside), 0);
+	assert_int_equal(unlink(link_path), 0);
 }
 
 static void
 test_keeper_nonsense(void **state)
 {
 	int sock;
-	pid_t child = start_keeper(&sock);
+	pid_t child = start_good_keeper(&sock);
 
 	(void)state;
 	assert_int_equal(keeper_try(sock), DOTLOCK_OK);
@@ -402,7 +456,8 @@ main(void)
 		cmocka_unit_test(test_no_folder),
 		cmocka_unit_test(test_contention),
 		cmocka_unit_test(test_keeper),
-		cmocka_unit_test(test_keeper_gone),
+		cmocka_unit_test(test_keeper_killed),
+		cmocka_unit_test(test_keeper_not_in_spool),
 		cmocka_unit_test(test_keeper_nonsense),
 	};
 

@@ -1,0 +1,32 @@
+/* Runs as the service user, in the child of one attempt. */
+#include <crypt.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "accounts/account.h"
+
+void
+verdict(struct account *account, enum verdict v, const char *reason)
+{
+	account->verdict = v;
+	snprintf(account->reason, sizeof(account->reason), "%s", reason);
+}
+
+bool
+password_matches(const char *password, const char *hash)
+{
+	struct crypt_data *data = calloc(1, sizeof(*data));
+	const char *made;
+	unsigned char differ = 1;
+	size_t i, len = strlen(hash);
+
+	if (data == NULL)
+		return false;
+	made = crypt_r(password, hash, data);
+	if (made != NULL && made[0] != '*' && strlen(made) == len && len >= 13)
+		for (differ = 0, i = 0; i < len; i++)
+			differ |= (unsigned char)(made[i] ^ hash[i]);
+	explicit_bzero(data, sizeof(*data));
+	free(data);
+	return differ == 0;
+}
