@@ -64,17 +64,19 @@ keep_lock(int sock, const char *mailbox)
 
 /*
  * Waits for the keeper to end, and removes the lock if it was killed over it: nobody else who is left then may write to the
- * spool.  Should this one be killed, the keeper goes on alone.
+ * spool.  Should this one be killed, the keeper goes on alone.  It reads nothing before that, so its walls can wait: they cost as
+ * much as the fork.
  */
 static void
-watch(int sock, pid_t keeper, const char *mailbox)
+watch(int sock, pid_t keeper, const struct maildrop_plan *plan)
 {
-	int status;
+	int status = 0;
 
 	close(sock);
 	while (waitpid(keeper, &status, 0) == -1 && errno == EINTR)
 		continue;
-	dotlock_clean(mailbox);
+	if (WIFSIGNALED(status) && maildrop_sandbox(plan) == 0)
+		dotlock_clean(plan->path);
 }
 
 /*
@@ -112,11 +114,11 @@ maildrop_keep(int sock, const struct maildrop_owner *owner, const struct stat *s
 	signal(SIGTERM, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
 	signal(SIGINT, SIG_IGN);
-	if ((keeper = fork()) == -1 || maildrop_sandbox(&plan) == -1)
+	if ((keeper = fork()) == -1)
 		_exit(1);
 	if (keeper != 0)
-		watch(sock, keeper, mailbox);
-	else if (send(sock, &ready, sizeof(ready), MSG_NOSIGNAL) == sizeof(ready))
+		watch(sock, keeper, &plan);
+	else if (maildrop_sandbox(&plan) == 0 && send(sock, &ready, sizeof(ready), MSG_NOSIGNAL) == sizeof(ready))
 		keep_lock(sock, mailbox);
 	_exit(0);
 }

@@ -84,7 +84,6 @@ static const struct sock_filter calls[] = {
 	FILTER_ALLOW(geteuid),
 	FILTER_ALLOW(uname),		/* the host name of a dot-lock */
 	FILTER_ALLOW_IF(kill, 1, 0),	/* whether a dot-lock's owner lives */
-	FILTER_ALLOW(wait4),		/* the lock keeper's watcher */
 	FILTER_ALLOW(sysinfo),		/* qsort(3) asks how much memory there is */
 	FILTER_ALLOW(futex),
 	FILTER_ALLOW(rt_sigprocmask),
