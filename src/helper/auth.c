@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -43,7 +44,8 @@ child(struct attempt *attempt, int out)
 	static struct account account;
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
-	if (setpgid(0, 0) == -1 || null == -1 || dup2(null, SESSION_SOCKET) == -1)
+	/* A helper that is stopped leaves nobody behind who waits for a module. */
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) == -1 || setpgid(0, 0) == -1 || null == -1 || dup2(null, SESSION_SOCKET) == -1)
 		_exit(1);
 	alarm(LOGIN_SECONDS + 1);
 	decide(attempt, &account);

@@ -7,6 +7,7 @@ import check_inetd
 import check_install
 import check_load
 import check_login
+import check_pam
 import check_processes
 import check_units
 import mail
@@ -37,7 +38,7 @@ def main():
     check_install.run(t)
     t.section(lambda tap: make_users())
     t.section(enable)
-    for checks in (check_login, check_processes, check_clients, check_load, check_inetd, check_units):
+    for checks in (check_login, check_pam, check_processes, check_clients, check_load, check_inetd, check_units):
         t.section(checks.run)
     t.end()
 

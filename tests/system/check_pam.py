@@ -1,0 +1,206 @@
+"""PAM modules that misbehave: what the client is told, what is logged, and that nothing of them is left.
+
+The module is pam_odd.c, built here; each of its ways stands in front of pam_unix in a service of its own.
+"""
+
+import glob
+import os
+import signal
+import threading
+import time
+
+import mail
+from check_processes import roles
+from box import (HELPER, SOURCES, WRONG, Pop, all_gone, configure, fetch_all, journal, journal_mark, left_behind, logged,
+                 processes, sh, try_login, wait_for, write)
+
+LEFT = "/run/pam-odd/"
+TEMPORARY = b"-ERR [SYS/TEMP] "
+PERMANENT = b"-ERR [SYS/PERM] "
+RIGHT = b"+OK maildrop locked and ready\r\n"
+
+# LOGIN_SECONDS (common/limits.h), and what a loaded machine may need on top.
+LOGIN_SECONDS = 30
+SLACK = 20
+
+
+def build():
+    """Installs the module beside the others."""
+    folder = os.path.dirname(glob.glob("/lib/*/security/pam_unix.so")[0])
+    sh("cc -Wall -Werror -shared -fPIC -o %s/pam_odd.so %s/tests/system/pam_odd.c -lpam" % (folder, SOURCES))
+
+
+def use(way):
+    """The service in which the module behaves that way."""
+    write("/etc/pam.d/postern-odd", "auth required pam_odd.so %s\nauth required pam_unix.so nodelay\n"
+                                    "account required pam_unix.so\n" % way)
+    configure(failure_delay=0, pam_service="postern-odd")
+    sh("rm -rf " + LEFT)
+
+
+def left_pid(what):
+    """The process that a module has left, or tried to."""
+    def read():
+        try:
+            with open(LEFT + what) as f:
+                return int(f.read() or 0)
+        except FileNotFoundError:
+            return 0
+    return wait_for(read)
+
+
+def ended(pid):
+    return wait_for(lambda: not os.path.exists("/proc/%d" % pid))
+
+
+def login_lines(mark):
+    """What the log has of a login, but for the text of modules."""
+    return [e["MESSAGE"].split(' user="')[0] for e in journal(mark, "login-failed") + journal(mark, "login")]
+
+
+def refused(t, way, answer, reason):
+    """One answer, one line, nothing left."""
+    use(way)
+    mark = journal_mark()
+    got = try_login("alice")
+    t.ok(got.startswith(answer), "PAM module: %s: the client is told %s" % (way, answer.decode().strip()), got)
+    t.equal(left_behind(), "", "PAM module: %s: nothing is left" % way)
+    logged(mark, "^session-end")
+    t.equal(login_lines(mark), ["login-failed reason=" + reason], "PAM module: %s: one line says why" % way)
+
+
+class Hanging(threading.Thread):
+    """A login that the module lets hang; what the client sees of it."""
+
+    def __init__(self, way):
+        super().__init__()
+        self.way, self.answer, self.seconds, self.closed = way, b"", 0, False
+        use(way)
+        self.pop = Pop(timeout=LOGIN_SECONDS + SLACK).greet()
+        self.pop.must("USER alice")
+        self.began = time.monotonic()
+        self.pop.send("PASS secret")
+        self.pid = left_pid(way)
+        self.start()
+
+    def run(self):
+        with self.pop:
+            self.answer = self.pop.line()
+            self.seconds = time.monotonic() - self.began
+            self.closed = self.pop.at_end()
+
+
+def hanging(t):
+    """A module that never comes back, and hears no signal but SIGKILL; another that stops itself."""
+    mark = journal_mark()
+    for client in [Hanging(way) for way in ("hang", "stop")]:
+        client.join()
+        what = "PAM module: %s: " % client.way
+        t.ok(client.answer.startswith(TEMPORARY) and client.closed, what + "the client is told [SYS/TEMP]", client.answer)
+        t.ok(LOGIN_SECONDS - 1 < client.seconds < LOGIN_SECONDS + SLACK, what + "after 30 seconds", client.seconds)
+        t.ok(ended(client.pid), what + "it is killed")
+    t.equal(left_behind(), "", "PAM module: hang, stop: nothing is left")
+    t.equal(login_lines(mark), ["login-failed reason=timeout"] * 2, "PAM module: hang, stop: one line each says why")
+
+
+def abandoned(t):
+    """The session or all of them end while the module hangs: nobody waits for the 30 seconds to pass."""
+    for who in ("session", "monitor", "helper"):
+        use("hang")
+        with Pop().greet() as pop:
+            pop.must("USER alice")
+            pop.send("PASS secret")
+            pid = left_pid("hang")
+            os.kill(roles()[who].pid, signal.SIGKILL)
+            t.ok(ended(pid), "PAM module: hang, %s killed: the module is killed at once" % who)
+            t.ok(wait_for(lambda: not [p for p in processes() if p.exe == HELPER]), "PAM module: hang, %s killed: no helper" % who)
+        t.equal(left_behind(), "", "PAM module: hang, %s killed: nothing is left" % who)
+
+
+def refusing(t):
+    for way, answer, reason in (
+            ("crash", TEMPORARY, "crashed"), ("exit", TEMPORARY, "failed"), ("close", TEMPORARY, "failed"),
+            ("three-questions", PERMANENT, "pam-conversation"), ("ask-again", PERMANENT, "pam-conversation"),
+            ("sixteen-questions", PERMANENT, "pam-conversation"), ("no-such-way", TEMPORARY, "pam-system"),
+            ("kill", TEMPORARY, "crashed")):
+        refused(t, way, answer, reason)
+
+
+def children(t):
+    """Children that stay: in the process group they end with the login, in a session of their own with the connection."""
+    for way in ("fork", "daemon"):
+        use(way)
+        mark = journal_mark()
+        with Pop().enter("alice") as pop:
+            pid = left_pid(way)
+            if way == "fork":
+                t.ok(ended(pid), "PAM module: fork: the child that stays is ended before the mailbox is opened")
+            t.ok(fetch_all(pop)[1], "PAM module: %s: the session goes on" % way)
+            pop.must("QUIT")
+        t.ok(ended(pid), "PAM module: %s: the child that stays is gone" % way)
+        t.equal(left_behind(), "", "PAM module: %s: nothing is left" % way)
+        t.equal(login_lines(mark), ["login"], "PAM module: %s: one line, of the login" % way)
+
+
+def descriptors(t):
+    use("leak")
+    with Pop().enter("alice") as pop:
+        held = [what for p in processes() for what in p.fds.values()]
+        t.equal([w for w in held if "shadow" in w], [], "PAM module: leak: no process holds what the module opened")
+        t.ok(fetch_all(pop)[1], "PAM module: leak: the session goes on")
+        pop.must("QUIT")
+    t.equal(left_behind(), "", "PAM module: leak: nothing is left")
+
+
+def another_user(t):
+    """The name that the stack ends with is the one that is served."""
+    write("/etc/pam.d/postern-odd", "auth required pam_unix.so nodelay\nauth required pam_odd.so bob\n"
+                                    "account required pam_unix.so\n")
+    configure(failure_delay=0, pam_service="postern-odd")
+    mark = journal_mark()
+    with Pop().enter("alice") as pop:
+        t.equal(fetch_all(pop)[0], [mail.wire(m) for m in mail.maildir_messages("bob")], "PAM module: bob: bob's mail is served")
+        pop.must("QUIT")
+    t.ok(logged(mark, '^login user="bob" '), "PAM module: bob: and the log says bob")
+    for way, reason in (("path", "unknown"), ("root", "uid")):
+        write("/etc/pam.d/postern-odd", "auth required pam_odd.so %s\naccount required pam_permit.so\n" % way)
+        mark = journal_mark()
+        t.equal(try_login("alice"), WRONG, "PAM module: %s: the client is told what all are told" % way)
+        t.ok(logged(mark, "^login-failed reason=%s " % reason), "PAM module: %s: the log says why" % way)
+        t.equal(left_behind(), "", "PAM module: %s: nothing is left" % way)
+
+
+def printing(t):
+    """What a module prints is no answer to the client, and no line of the log's own."""
+    use("print")
+    mark = journal_mark()
+    with Pop().greet() as pop:
+        pop.must("USER alice")
+        answer = pop.ask("PASS secret")
+        t.equal(answer, RIGHT, "PAM module: print: the client hears nothing of it")
+        t.ok(fetch_all(pop)[1], "PAM module: print: the session goes on")
+        pop.must("QUIT")
+    entry = logged(mark, "^helper-says ")
+    t.ok(entry and 'text="the module complains\\x0asession-end how=quit user=\\x22forged\\x22' in entry["MESSAGE"],
+         "PAM module: print: standard error is logged in one line, escaped", entry and entry["MESSAGE"])
+    t.equal([e["POSTERN_USER"] for e in journal(mark, "session-end")], ["alice"], "PAM module: print: no line is forged")
+
+
+def identity(t):
+    """A module that gives up root leaves a child that can no longer become the user."""
+    use("ids")
+    mark = journal_mark()
+    answer = try_login("alice")
+    t.ok(not answer.startswith(b"+OK"), "PAM module: ids: the login is refused", answer)
+    t.equal(left_behind(), "", "PAM module: ids: nothing is left")
+    t.ok(logged(mark, "^(login-failed|note helper-gives-up) "), "PAM module: ids: the log says so")
+
+
+def run(t):
+    configure(failure_delay=0)
+    all_gone()
+    build()
+    mail.make_mbox("alice", mail.MADE)
+    for check in (refusing, children, descriptors, another_user, printing, identity, abandoned, hanging):
+        t.section(check)
+    configure(failure_delay=0)
