@@ -9,6 +9,8 @@ import check_load
 import check_login
 import check_pam
 import check_processes
+import check_secrets
+import check_stages
 import check_units
 import mail
 from box import Tap, sh
@@ -38,7 +40,7 @@ def main():
     check_install.run(t)
     t.section(lambda tap: make_users())
     t.section(enable)
-    for checks in (check_login, check_pam, check_processes, check_clients, check_load, check_inetd, check_units):
+    for checks in (check_login, check_pam, check_processes, check_stages, check_secrets, check_clients, check_load, check_inetd, check_units):
         t.section(checks.run)
     t.end()
 
