@@ -1,8 +1,6 @@
 /* Runs as the service user, in the child of one attempt.  shadow(5) and crypt(3), for systems without PAM. */
 #include "accounts/account.h"
 
-#include <crypt.h>
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -21,16 +19,14 @@ lapsed(const struct spwd *sp)
 	return NULL;
 }
 
-/* A name that is not there costs what a wrong password costs, by the method that passwd(1) would use. */
-static void
-pretend(const char *password)
+static const char *
+refusal(const struct spwd *entry)
 {
-	char setting[CRYPT_GENSALT_OUTPUT_SIZE];
-	struct crypt_data *data = calloc(1, sizeof(*data));
-
-	if (data != NULL && crypt_gensalt_rn(NULL, 0, NULL, 0, setting, sizeof(setting)) != NULL)
-		crypt_r(password, setting, data);
-	free(data);
+	if (entry == NULL)
+		return "unknown";
+	if (strlen(entry->sp_pwdp) < 13 || entry->sp_pwdp[0] == '!' || entry->sp_pwdp[0] == '*')
+		return "locked";
+	return "password";
 }
 
 void
@@ -38,12 +34,8 @@ shadow_check(const struct spwd *entry, const struct attempt *attempt, struct acc
 {
 	const char *why;
 
-	if (entry == NULL || strlen(entry->sp_pwdp) < 13) {
-		pretend(attempt->password);
-		verdict(account, VERDICT_WRONG, entry == NULL ? "unknown" : "locked");
-	} else if (!password_matches(attempt->password, entry->sp_pwdp)) {
-		verdict(account, VERDICT_WRONG, entry->sp_pwdp[0] == '!' || entry->sp_pwdp[0] == '*' ? "locked" : "password");
-	} else if ((why = lapsed(entry)) != NULL) {
+	if (!password_matches(attempt->password, entry != NULL ? entry->sp_pwdp : ""))
+		verdict(account, VERDICT_WRONG, refusal(entry));
+	else if ((why = lapsed(entry)) != NULL)
 		verdict(account, VERDICT_WRONG, why);
-	}
 }

@@ -98,6 +98,7 @@ check_entry(const struct attempt *attempt, char *fields[F_COUNT], struct account
 		/* To the client it is a wrong password: another answer would tell that the name exists. */
 		log_note(LOG_ERR, "users-file path=\"%s\" error=\"password scheme that crypt(3) does not know\"",
 		    attempt->settings->users_file);
+		password_matches(attempt->password, "");
 		verdict(account, VERDICT_WRONG, "scheme");
 	} else if (password_matches(attempt->password, hash)) {
 		fill_account(attempt, fields, account);
@@ -119,7 +120,7 @@ users_file_check(FILE *file, const struct attempt *attempt, struct account *acco
 		split(line, fields);
 		if (strcmp(fields[F_NAME], attempt->name) == 0)
 			check_entry(attempt, fields, account);
-		else if (likeness == NULL && (hash = hash_of(fields[F_PASSWORD])) != NULL && strlen(hash) >= 13)
+		else if (likeness == NULL && (hash = hash_of(fields[F_PASSWORD])) != NULL && hash[0] == '$')
 			likeness = strdup(hash);
 	}
 	if (ferror(file))

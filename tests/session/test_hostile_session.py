@@ -8,11 +8,9 @@ import sys
 sys.dont_write_bytecode = True
 
 import os  # noqa: E402
-import pty  # noqa: E402
 import resource  # noqa: E402
 import select  # noqa: E402
 import signal  # noqa: E402
-import socket  # noqa: E402
 import time  # noqa: E402
 
 import postern_test as pt  # noqa: E402
@@ -380,22 +378,6 @@ def hostile_cwd_and_umask(folder):
     check(not loose, "open to others: %s" % loose)
 
 
-def not_a_session(folder):
-    """A terminal, a pipe, TCP or a stream pair in the place of the socket: refused before anything is read."""
-    run = new_run(folder)
-    listener = socket.create_server(("127.0.0.1", 0))
-    tcp = socket.create_connection(listener.getsockname())
-    stream = socket.socketpair()
-    datagram = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-    pipe = os.pipe()
-    for what, fd in (("TCP", tcp.fileno()), ("a stream", stream[0].fileno()), ("datagrams", datagram[0].fileno()), ("a pipe", pipe[0]),
-                     ("a terminal", pty.openpty()[1]), ("a file", os.open("/dev/null", os.O_RDWR)), ("nothing", None)):
-        with helper_of(run, before=lambda fd=fd: os.dup2(fd, 3) if fd is not None else os.close(3)) as h:
-            check(h.ends() == 1, "%s: status %s" % (what, h.process.returncode))
-            records = h.log_records()
-            check(len(records) == 1 and "not the monitor's socket" in records[0], "%s: log: %s" % (what, records))
-
-
 def environment_is_nothing(folder):
     """Variables that libraries look at: the helper's environment is its own when it has started."""
     run = new_run(folder)
@@ -433,7 +415,6 @@ def main(folder, tap):
     tap.run("limits that the caller sets", low_limits, folder)
     tap.run("signals ignored, blocked and pending", odd_signals, folder)
     tap.run("a hostile working directory and umask 0", hostile_cwd_and_umask, folder)
-    tap.run("no session's socket on descriptor 3", not_a_session, folder)
     tap.run("variables that libraries look at", environment_is_nothing, folder)
 
 

@@ -137,7 +137,7 @@ def control(t):
 
 def run(t):
     check_pam.build()
-    sh("userdel -rf %s" % USER, check=False)
+    sh("userdel -rf %s; rm -rf /var/lib/postern/%s" % (USER, USER), check=False)
     sh("useradd -m %s && echo '%s:%s' | chpasswd -c SHA256 -s 1000" % (USER, USER, PASSWORD))
     mail.make_mbox(USER, mail.MADE)
     with open("/etc/shadow") as f:

@@ -3,6 +3,7 @@
 import os
 
 import check_clients
+import check_helper
 import check_inetd
 import check_install
 import check_load
@@ -40,7 +41,8 @@ def main():
     check_install.run(t)
     t.section(lambda tap: make_users())
     t.section(enable)
-    for checks in (check_login, check_pam, check_processes, check_stages, check_secrets, check_clients, check_load, check_inetd, check_units):
+    for checks in (check_login, check_pam, check_processes, check_stages, check_secrets, check_helper,
+                    check_clients, check_load, check_inetd, check_units):
         t.section(checks.run)
     t.end()
 

@@ -5,10 +5,12 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -213,6 +215,31 @@ change_ids(pam_handle_t *pam)
 	return setresgid(65534, 65534, 65534) == 0 && setresuid(65534, 65534, 65534) == 0 ? PAM_SUCCESS : PAM_SYSTEM_ERR;
 }
 
+/* A process of a mailbox's owner that has the log's socket, as a helper taken over after the login would be. */
+static int
+forge(pam_handle_t *pam)
+{
+	static const char *const records[] = { "5:3:bob:password", "6:2:root:pam",
+		"6:1::session-end how=quit user=\"root\" rip=192.0.2.1", "6:1::x\nlogin user=\"root\"",
+		"login user=\"root\" rip=192.0.2.1 method=pam", "3:1:bob:helper-gives-up" };
+	const struct passwd *alice = getpwnam("alice");
+	size_t i;
+
+	(void)pam;
+	if (alice == NULL || fork() != 0)
+		return alice != NULL ? PAM_SUCCESS : PAM_SYSTEM_ERR;
+	setsid();
+	note_pid("forge");
+	if (setresgid(alice->pw_gid, alice->pw_gid, alice->pw_gid) == -1 || setresuid(alice->pw_uid, alice->pw_uid, alice->pw_uid) == -1)
+		_exit(1);
+	while (access("/run/pam-forge", F_OK) == -1)
+		usleep(20000);
+	for (i = 0; i < sizeof(records) / sizeof(records[0]); i++)
+		if (send(STDERR_FILENO, records[i], strlen(records[i]), 0) == -1)
+			_exit(1);
+	_exit(0);
+}
+
 /* Until the test says go: what the processes hold meanwhile is to be seen. */
 static int
 wait_for_go(pam_handle_t *pam)
@@ -231,7 +258,7 @@ static const struct {
 	{ "daemon", fork_daemon }, { "leak", leak_descriptors }, { "close", close_descriptors },
 	{ "three-questions", three_questions }, { "ask-again", ask_again }, { "sixteen-questions", sixteen_questions },
 	{ "bob", be_bob }, { "root", be_root }, { "path", be_a_path }, { "print", print }, { "kill", kill_others },
-	{ "ids", change_ids }, { "wait", wait_for_go } };
+	{ "ids", change_ids }, { "forge", forge }, { "wait", wait_for_go } };
 
 int
 pam_sm_authenticate(pam_handle_t *pam, int flags, int argc, const char **argv)
