@@ -9,6 +9,7 @@ import check_install
 import check_load
 import check_login
 import check_pam
+import check_prepared
 import check_processes
 import check_secrets
 import check_stages
@@ -41,7 +42,7 @@ def main():
     check_install.run(t)
     t.section(lambda tap: make_users())
     t.section(enable)
-    for checks in (check_login, check_pam, check_processes, check_stages, check_secrets, check_helper,
+    for checks in (check_login, check_pam, check_processes, check_stages, check_secrets, check_helper, check_prepared,
                     check_clients, check_load, check_inetd, check_units):
         t.section(checks.run)
     t.end()
