@@ -497,7 +497,9 @@ count_file(int folder, struct listing *l, struct entry *e)
 
 	if ((fd = openat(folder, name, MESSAGE_OPEN)) == -1)
 		return open_failed(errno);
-	if (fstat(fd, &st) == 0 && !S_ISREG(st.st_mode)) {
+	if (fstat(fd, &st) == -1) {
+		result = BROKEN;
+	} else if (!S_ISREG(st.st_mode)) {
 		result = NO_MESSAGE;
 	} else if (count_octets(fd, (uint64_t)st.st_size, &l->buffer, &o) == 0) {
 		e->bytes = o.bytes;
