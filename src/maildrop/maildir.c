@@ -497,15 +497,22 @@ mark_read(struct maildrop *md, uint32_t last, struct sweep *s)
 		mark_all(md, last, s);
 }
 
+/*
+ * cur/ first: where a file system makes each folder durable by itself, a file moved from new/ to cur/ must not be gone from
+ * the one before it is in the other.
+ */
 static int
 sync_changed(struct maildir *m, const struct sweep *s)
 {
+	static const enum place order[FOLDERS] = { PLACE_CUR, PLACE_NEW };
 	int i, result = 0;
 
 	for (i = 0; i < FOLDERS; i++) {
-		if (!s->changed[i] || m->folders[i].fd == -1 || fsync(m->folders[i].fd) == 0)
+		enum place place = order[i];
+
+		if (!s->changed[place] || m->folders[place].fd == -1 || fsync(m->folders[place].fd) == 0)
 			continue;
-		maildir_failed(m, "fsync", (enum place)i, "");
+		maildir_failed(m, "fsync", place, "");
 		result = -1;
 	}
 	return result;
