@@ -1,10 +1,13 @@
 /*
  * Runs as the authenticated user; in the lock keeper with group mail.
  *
- * Made as liblockfile makes them: a file of a name that nobody else has, linked to MAILBOX.lock, and the link count tells
+ * Made as liblockfile makes them: a file of a name that nobody else uses, linked to MAILBOX.lock, and the link count tells
  * whether that worked, since over NFS the answer to link(2) or to O_EXCL can be lost.  Judged as liblockfile judges
  * them: a lock with the number of a living process holds, with that of a dead one does not, and without a number it holds
  * for five minutes.  Dovecot's "PID:HOST" of another host is judged by age as well.
+ *
+ * The file that is linked has one name for each mailbox and host, and a lock of fcntl(2) on it keeps others of us out, who
+ * outlived their session: so what a kill leaves is found and used again, and nothing gathers in a spool.
  */
 #include "maildrop/dotlock.h"
 
@@ -15,12 +18,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/utsname.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "common/fingerprint.h"
 #include "common/ioutil.h"
 #include "common/limits.h"
 
@@ -42,21 +45,24 @@ lock_path(char path[PATH_BYTES], const char *mailbox)
 
 /* A name beside the mailbox, beginning as liblockfile's do, so that cleaners of spools know it. */
 static int
-unique_path(char path[PATH_BYTES], const char *mailbox, const char *what)
+private_path(char path[PATH_BYTES], const char *mailbox, const char *what)
 {
 	const char *slash = strrchr(mailbox, '/');
 	int n, folder = slash != NULL ? (int)(slash - mailbox) + 1 : 0;
-	uint64_t random;
+	struct utsname host;
 
-	if (getrandom(&random, sizeof(random), 0) != sizeof(random))
+	if (uname(&host) == -1)
 		return -1;
-	n = snprintf(path, PATH_BYTES, "%.*s.lk%s%d.%016llx", folder, mailbox, what, (int)getpid(),
-	    (unsigned long long)random);
+	n = snprintf(path, PATH_BYTES, "%.*s.lk%s%016llx", folder, mailbox, what, (unsigned long long)
+	    (XXH3_64bits(mailbox + folder, strlen(mailbox + folder)) ^ XXH3_64bits(host.nodename, strlen(host.nodename))));
 	if (n > 0 && n < PATH_BYTES)
 		return 0;
 	errno = ENAMETOOLONG;
 	return -1;
 }
+
+#define TEMPORARY ""
+#define ASIDE "old"
 
 /* --- others' locks --- */
 
@@ -115,8 +121,8 @@ same_file(const struct stat *a, const struct stat *b)
 }
 
 /*
- * Two who both find a lock stale must not remove each other's new one: it is renamed first, looked at, and put back if it
- * was not the one.
+ * Another program may have found it stale as well, and made its own: it is renamed first, looked at, and put back if it was
+ * not the one.  The caller has the temporary file locked, so that no other of us uses the name aside.
  */
 static void
 remove_stale(const char *path, const char *mailbox, const struct stat *stale)
@@ -124,7 +130,7 @@ remove_stale(const char *path, const char *mailbox, const struct stat *stale)
 	char aside[PATH_BYTES];
 	struct stat st;
 
-	if (unique_path(aside, mailbox, "old") == -1 || lstat(path, &st) == -1 || !same_file(&st, stale) ||
+	if (private_path(aside, mailbox, ASIDE) == -1 || lstat(path, &st) == -1 || !same_file(&st, stale) ||
 	    rename(path, aside) == -1)
 		return;
 	if (lstat(aside, &st) == 0 && !same_file(&st, stale))
@@ -158,9 +164,9 @@ write_owner(int fd)
 	char text[16];
 	int n = snprintf(text, sizeof(text), "%d\n", (int)getpid());
 
-	if (write_full(fd, text, (size_t)n) == -1 && errno != ENOSPC && errno != EDQUOT)
+	if (ftruncate(fd, 0) == -1 || (write_full(fd, text, (size_t)n) == -1 && errno != ENOSPC && errno != EDQUOT))
 		return -1;
-	return fchmod(fd, 0444);
+	return fchmod(fd, 0644);
 }
 
 /* Links temporary to path.  What counts is the number of links, not what link(2) says. */
@@ -190,41 +196,113 @@ lock_with(int fd, const char *temporary, const char *path, const char *mailbox)
 	return link_lock(fd, temporary, path);
 }
 
+/* The file is open: DOTLOCK_OK if it is ours alone, under this name and no other. */
+static enum dotlock_result
+own_temporary(int fd, const char *temporary)
+{
+	struct flock whole = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	struct stat st, there;
+
+	if (fcntl(fd, F_OFD_SETLK, &whole) == -1)
+		return errno == EAGAIN || errno == EACCES ? DOTLOCK_HELD : DOTLOCK_FAILED;
+	if (fstat(fd, &st) == -1)
+		return DOTLOCK_FAILED;
+	if (!S_ISREG(st.st_mode) || st.st_uid != geteuid()) {
+		errno = EBUSY;
+		return DOTLOCK_FAILED;
+	}
+	if (lstat(temporary, &there) == -1 || !same_file(&st, &there))
+		return DOTLOCK_HELD;
+	if (st.st_nlink == 1)
+		return DOTLOCK_OK;
+	unlink(temporary); /* somebody was killed after linking it */
+	return DOTLOCK_HELD;
+}
+
+/* The file that is to become the lock; the caller closes *fd if that is not -1, and removes the file if the result is OK. */
+static enum dotlock_result
+open_temporary(const char *temporary, int *fd)
+{
+	enum dotlock_result result = DOTLOCK_HELD;
+	struct stat st;
+	int tries;
+
+	for (tries = 0; tries < 2 && result == DOTLOCK_HELD; tries++) {
+		*fd = open(temporary, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0600);
+		if (*fd == -1) {
+			if (errno == EACCES && lstat(temporary, &st) == 0)
+				errno = EBUSY; /* not that we may not write here: a stranger's file is in the way */
+			return DOTLOCK_FAILED;
+		}
+		if ((result = own_temporary(*fd, temporary)) == DOTLOCK_HELD) {
+			close(*fd);
+			*fd = -1;
+		}
+	}
+	return result;
+}
+
+/* What we can't lock here, somebody else may. */
+static enum dotlock_result
+only_look(const char *path, time_t now)
+{
+	struct stat st;
+	int saved = errno;
+	bool held = lstat(path, &st) == 0 && !is_stale(path, &st, now);
+
+	errno = saved;
+	return held ? DOTLOCK_HELD : DOTLOCK_FAILED;
+}
+
+/* Judges the lock with the temporary file in hand, and makes ours if wanted. */
+static enum dotlock_result
+work_on(const char *mailbox, const char *path, bool take)
+{
+	char temporary[PATH_BYTES], aside[PATH_BYTES];
+	enum dotlock_result result;
+	int fd = -1, saved;
+
+	if (private_path(temporary, mailbox, TEMPORARY) == -1 || private_path(aside, mailbox, ASIDE) == -1)
+		return DOTLOCK_FAILED;
+	if ((result = open_temporary(temporary, &fd)) == DOTLOCK_OK) {
+		unlink(aside);
+		result = take ? lock_with(fd, temporary, path, mailbox) : judge_lock(path, mailbox, time(NULL));
+		saved = errno;
+		unlink(temporary);
+		errno = saved;
+	} else if (result == DOTLOCK_FAILED) {
+		result = only_look(path, time(NULL));
+	}
+	if (take && result == DOTLOCK_OK) {
+		ours = fd;
+	} else if (fd != -1) {
+		saved = errno;
+		close(fd);
+		errno = saved;
+	}
+	return result;
+}
+
 enum dotlock_result
 dotlock_try(const char *mailbox)
 {
-	char path[PATH_BYTES], temporary[PATH_BYTES];
-	enum dotlock_result result;
-	int fd, saved;
+	char path[PATH_BYTES];
 
-	if (lock_path(path, mailbox) == -1 || unique_path(temporary, mailbox, "") == -1)
+	if (lock_path(path, mailbox) == -1)
 		return DOTLOCK_FAILED;
 	dotlock_remove(mailbox);
-	fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-	if (fd == -1) { /* we can't make locks here, but somebody else may hold one */
-		saved = errno;
-		result = judge_lock(path, mailbox, time(NULL));
-		errno = saved;
-		return result == DOTLOCK_HELD ? DOTLOCK_HELD : DOTLOCK_FAILED;
-	}
-	result = lock_with(fd, temporary, path, mailbox);
-	saved = errno;
-	unlink(temporary);
-	if (result == DOTLOCK_OK)
-		ours = fd;
-	else
-		close(fd);
-	errno = saved;
-	return result;
+	return work_on(mailbox, path, true);
 }
 
 void
 dotlock_clean(const char *mailbox)
 {
-	char path[PATH_BYTES];
+	char path[PATH_BYTES], temporary[PATH_BYTES];
+	struct stat st;
 
-	if (lock_path(path, mailbox) == 0)
-		judge_lock(path, mailbox, time(NULL));
+	if (lock_path(path, mailbox) == 0 && private_path(temporary, mailbox, TEMPORARY) == 0 &&
+	    (lstat(path, &st) == 0 || lstat(temporary, &st) == 0))
+		work_on(mailbox, path, false);
 }
 
 /* Whether the lock at path is ours. */
