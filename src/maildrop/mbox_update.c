@@ -184,8 +184,9 @@ forget_ambiguous(struct change *c)
 }
 
 /*
- * Marked messages that were not found again.  With digests that means gone; without, one that somebody has given another
- * Status line looks new.  It is gone only if between the neighbours that were found there is nothing that looks new.
+ * Marked messages that were not found again.  One that somebody has given another Status line (without digests) or any other
+ * new header line looks new.  It is gone only if between the neighbours that were found there is nothing that looks new;
+ * otherwise the client hears that it may still be there, which is true of the next session at the latest.
  */
 static int
 count_unidentified(struct change *c)
@@ -230,7 +231,7 @@ identify(struct change *c)
 		if (c->where[i] != MBOX_NOWHERE &&
 		    memcmp(c->old->digests[i], c->now->digests[c->where[i]], DIGEST_BYTES) != 0)
 			c->where[i] = MBOX_NOWHERE;
-	if ((!c->by_digest && count_unidentified(c) == -1) || forget_ambiguous(c) == -1)
+	if (count_unidentified(c) == -1 || forget_ambiguous(c) == -1)
 		return -1;
 	for (i = 0; i < c->old->count; i++)
 		if (c->where[i] != MBOX_NOWHERE && md_marked(c->marked, i + 1))
