@@ -24,22 +24,29 @@
 #include "common/settings.h"
 #include "common/wire.h"
 
+static void __attribute__((noreturn))
+refuse(uint8_t reason, const char *text)
+{
+	static struct wire_msg m;
+
+	log_note(LOG_ERR, "helper-gives-up %s", text);
+	wire_start(&m, WIRE_REFUSED);
+	wire_put_u8(&m, reason);
+	wire_put_u8(&m, 0);
+	wire_send(SESSION_SOCKET, &m);
+	_exit(1);
+}
+
 void
 give_up(const char *why, ...)
 {
-	static struct wire_msg m;
 	char text[LOG_BYTES];
 	va_list ap;
 
 	va_start(ap, why);
 	vsnprintf(text, sizeof(text), why, ap);
 	va_end(ap);
-	log_note(LOG_ERR, "helper-gives-up %s", text);
-	wire_start(&m, WIRE_REFUSED);
-	wire_put_u8(&m, REFUSED_PERMANENT);
-	wire_put_u8(&m, 0);
-	wire_send(SESSION_SOCKET, &m);
-	_exit(1);
+	refuse(REFUSED_PERMANENT, text);
 }
 
 /* A file that were opened as descriptor 2 would get the log; 0 and 1 must not be one either. */
@@ -125,8 +132,11 @@ check_caller(struct start *start)
 	socklen_t len = sizeof(peer);
 	const struct passwd *service = getpwnam(SERVICE_USER);
 
-	if (getsockopt(SESSION_SOCKET, SOL_SOCKET, SO_PEERCRED, &peer, &len) == -1 || peer.pid != getppid() ||
-	    peer.uid != getuid())
+	if (getsockopt(SESSION_SOCKET, SOL_SOCKET, SO_PEERCRED, &peer, &len) == -1 || peer.uid != getuid())
+		give_up("error=\"not started by the monitor\" uid=%ld", (long)getuid());
+	if (peer.pid != getppid() && peer.pid > 0 && kill(peer.pid, 0) == -1 && errno == ESRCH)
+		refuse(REFUSED_TEMPORARY, "error=\"the monitor has ended\"");
+	if (peer.pid != getppid())
 		give_up("error=\"not started by the monitor\" uid=%ld", (long)getuid());
 	if (service == NULL || (getuid() != 0 && getuid() != service->pw_uid))
 		give_up("error=\"caller is not the account " SERVICE_USER "\" uid=%ld", (long)getuid());

@@ -102,7 +102,7 @@ def helper_lines():
                   re.findall(r'verdict\([^;]*: "([\w-]+)"\)', helper) + re.findall(r'return "([\w-]+)";', helper))
     listed = re.findall(r'^\.It Sy (.*)', section('postern-helper.8', 'Reasons of login-failed'), re.M)
     check('login-failed: reasons', reasons ^ set(' '.join(listed).replace(' ,', '').split()), len(reasons))
-    errors = re.findall(r'give_up\("[^;]*?error=\\"([^\\%:]+)', helper) + \
+    errors = re.findall(r'(?:give_up\(|refuse\(\w+, )"[^;]*?error=\\"([^\\%:]+)', helper) + \
         re.findall(r'return "(\w[^":(]* [^":(]*)', helper)
     on_page('helper-gives-up: errors', 'postern-helper.8', errors)
     notes = re.findall(r'log_note\([^,]*, "([\w-]+)[ "]', helper + maildrop)
