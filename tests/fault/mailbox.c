@@ -61,12 +61,6 @@ file_write(const char *path, struct text text)
 	write_to(path, text, O_TRUNC);
 }
 
-void
-file_append(const char *path, struct text text)
-{
-	write_to(path, text, O_APPEND);
-}
-
 struct text
 file_read(const char *path)
 {
@@ -85,7 +79,7 @@ file_read(const char *path)
 
 /* --- the place --- */
 
-static void
+void
 clear_folder(const char *path)
 {
 	DIR *dir = opendir(path);
@@ -99,31 +93,29 @@ clear_folder(const char *path)
 	closedir(dir);
 }
 
+static const struct mailbox_ops *ops_of(enum maildrop_kind kind);
+
 void
-place_make(struct place *place, const char *name)
+place_make(struct place *place, const char *name, enum maildrop_kind kind)
 {
 	snprintf(place->folder, sizeof(place->folder), "%s/postern-%s.XXXXXX", test_tmp(), name);
 	if (mkdtemp(place->folder) == NULL)
 		bail(place->folder);
-	snprintf(place->mbox, sizeof(place->mbox), "%s/mbox", place->folder);
+	snprintf(place->path, sizeof(place->path), "%s/mail", place->folder);
 	snprintf(place->state, sizeof(place->state), "%s/state", place->folder);
 	if (mkdir(place->state, 0700) == -1)
 		bail(place->state);
-	place->plan = (struct maildrop_plan){ .user = "user", .kind = KIND_MBOX, .path = place->mbox,
+	place->plan = (struct maildrop_plan){ .user = "user", .kind = kind, .path = place->path,
 		.state = place->state, .keeper = -1, .lock_timeout = 1 };
-}
-
-void
-place_clear(const struct place *place)
-{
-	clear_folder(place->folder);
-	clear_folder(place->state);
+	ops_of(kind)->place(place);
 }
 
 void
 place_remove(struct place *place)
 {
-	place_clear(place);
+	ops_of(place->plan.kind)->unplace(place);
+	clear_folder(place->folder);
+	clear_folder(place->state);
 	if (rmdir(place->state) == -1 || rmdir(place->folder) == -1)
 		bail(place->folder);
 }
@@ -145,7 +137,7 @@ add_line(struct text *text, uint64_t *seed)
 	text_append(text, line, len);
 }
 
-static struct text
+struct text
 random_message(uint64_t *seed, uint32_t n, uint32_t longest)
 {
 	struct text text = { NULL, 0 };
@@ -161,45 +153,6 @@ random_message(uint64_t *seed, uint32_t n, uint32_t longest)
 	return text;
 }
 
-/* Few or many, small or not, blocks smaller and larger than the messages. */
-void
-mailbox_make(struct mailbox *mailbox, uint64_t seed)
-{
-	uint64_t state = seed * 0x9e3779b97f4a7c15u + 0x632be59bd9b4e019u;
-	static const uint32_t lengths[] = { 1, 3, 12, 40 };
-	uint32_t i, often;
-	struct text message;
-
-	memset(mailbox, 0, sizeof(*mailbox));
-	for (i = 0; i < 8; i++)
-		random_below(&state, 2);
-	mailbox->count = 1 + random_below(&state, 10);
-	often = 2 + random_below(&state, 5);
-	mailbox->block = 32 + random_below(&state, random_below(&state, 3) == 0 ? 200 : 2000);
-	if ((mailbox->deleted = calloc(mailbox->count / 8 + (size_t)1, 1)) == NULL)
-		bail("memory");
-	mailbox->deleted[0] = 0;
-	i = random_below(&state, mailbox->count);
-	mailbox->deleted[i / 8] |= (unsigned char)(1u << i % 8);
-	for (i = 0; i < mailbox->count; i++) {
-		message = random_message(&state, i, lengths[random_below(&state, 4)]);
-		if (random_below(&state, often) == 0)
-			mailbox->deleted[i / 8] |= (unsigned char)(1u << i % 8);
-		text_append(&mailbox->before, message.p, message.len);
-		if (!md_marked(mailbox->deleted, i + 1))
-			text_append(&mailbox->after, message.p, message.len);
-		free(message.p);
-	}
-}
-
-void
-mailbox_free(struct mailbox *mailbox)
-{
-	free(mailbox->deleted);
-	free(mailbox->before.p);
-	free(mailbox->after.p);
-}
-
 struct text
 late_message(uint32_t n)
 {
@@ -208,34 +161,82 @@ late_message(uint32_t n)
 	return random_message(&seed, 1000 + n, 12);
 }
 
-/* --- sessions --- */
+/* --- an mbox --- */
 
-static struct maildrop
-maildrop_of(const struct place *place)
+static void
+mbox_nothing(const struct place *place)
 {
-	return (struct maildrop){ .plan = &place->plan, .ops = &mbox_ops, .table_fd = -1, .fd = -1 };
+	(void)place;
 }
 
-void
-session_update(const struct place *place, const struct mailbox *mailbox, void (*done)(void))
+static void
+mbox_make(struct mailbox *mailbox, uint64_t *seed)
 {
-	struct maildrop md = maildrop_of(place);
+	static const uint32_t lengths[] = { 1, 3, 12, 40 };
+	struct text message;
+	uint32_t i;
 
-	journal_block_bytes = mailbox->block;
-	if (md.ops->open(&md) == MD_OK && md.count == mailbox->count) {
-		md.deleted = mailbox->deleted;
-		md.read = mailbox->deleted;
-		if (md.ops->update(&md, md.count) == MD_OK)
-			done();
+	mailbox->block = 32 + random_below(seed, random_below(seed, 3) == 0 ? 200 : 2000);
+	for (i = 0; i < mailbox->count; i++) {
+		message = random_message(seed, i, lengths[random_below(seed, 4)]);
+		text_append(&mailbox->before, message.p, message.len);
+		if (!md_marked(mailbox->deleted, i + 1))
+			text_append(&mailbox->after, message.p, message.len);
+		free(message.p);
 	}
-	md.ops->close(&md);
+}
+
+static void
+mbox_put(const struct place *place, const struct mailbox *mailbox)
+{
+	file_write(place->path, mailbox->before);
+}
+
+static bool
+is_with(struct text found, struct text text, late_set late)
+{
+	struct text whole = { NULL, 0 }, message;
+	uint32_t n;
+	bool same;
+
+	text_append(&whole, text.p, text.len);
+	for (n = 1; n < 32; n++) {
+		if ((late >> n & 1) == 0)
+			continue;
+		message = late_message(n);
+		text_append(&whole, message.p, message.len);
+		free(message.p);
+	}
+	same = text_equal(found, whole);
+	free(whole.p);
+	return same;
+}
+
+static enum found
+mbox_found(const struct place *place, const struct mailbox *mailbox, late_set late)
+{
+	struct text text = file_read(place->path);
+	enum found found = is_with(text, mailbox->after, late) ? FOUND_AFTER :
+		is_with(text, mailbox->before, late) ? FOUND_BEFORE : FOUND_WRONG;
+
+	free(text.p);
+	return found;
+}
+
+static void
+mbox_deliver(const struct place *place, uint32_t n)
+{
+	struct text message = late_message(n);
+
+	write_to(place->path, message, O_APPEND);
+	free(message.p);
 }
 
 /* The records against a scan of the file as it is. */
 static bool
-list_is_right(const struct maildrop *md, const char *path)
+mbox_list_is_right(struct maildrop *md, const struct place *place)
 {
-	struct text text = file_read(path);
+	struct text text = file_read(place->path);
 	struct mbox_scan *scan = malloc(sizeof(*scan));
 	struct mbox_list list = { .count = 0 };
 	bool right;
@@ -252,6 +253,115 @@ list_is_right(const struct maildrop *md, const char *path)
 	return right;
 }
 
+static const struct mailbox_ops mbox_mailbox = {
+	.session = &mbox_ops,
+	.place = mbox_nothing,
+	.unplace = mbox_nothing,
+	.make = mbox_make,
+	.put = mbox_put,
+	.found = mbox_found,
+	.deliver = mbox_deliver,
+	.list_is_right = mbox_list_is_right,
+};
+
+/* --- either kind --- */
+
+static const struct mailbox_ops *
+ops_of(enum maildrop_kind kind)
+{
+	return kind == KIND_MBOX ? &mbox_mailbox : &maildir_mailbox;
+}
+
+/* Few messages or, where that makes a difference, many. */
+static uint32_t
+random_count(enum maildrop_kind kind, uint64_t *seed)
+{
+	if (kind == KIND_MAILDIR && random_below(seed, 4) == 0)
+		return 40 + random_below(seed, 20);
+	return 1 + random_below(seed, 10);
+}
+
+/* Few or many, small or not, blocks smaller and larger than the messages. */
+void
+mailbox_make(struct mailbox *mailbox, enum maildrop_kind kind, uint64_t seed)
+{
+	uint64_t state = seed * 0x9e3779b97f4a7c15u + 0x632be59bd9b4e019u;
+	uint32_t i, often;
+
+	memset(mailbox, 0, sizeof(*mailbox));
+	for (i = 0; i < 8; i++)
+		random_below(&state, 2);
+	mailbox->kind = kind;
+	mailbox->count = random_count(kind, &state);
+	if ((mailbox->deleted = calloc(2, mailbox->count / 8 + (size_t)1)) == NULL)
+		bail("memory");
+	mailbox->read = mailbox->deleted + mailbox->count / 8 + 1;
+	often = 2 + random_below(&state, 5);
+	i = random_below(&state, mailbox->count);
+	mailbox->deleted[i / 8] |= (unsigned char)(1u << i % 8);
+	for (i = 0; i < mailbox->count; i++)
+		if (random_below(&state, often) == 0)
+			mailbox->deleted[i / 8] |= (unsigned char)(1u << i % 8);
+	ops_of(kind)->make(mailbox, &state);
+}
+
+void
+mailbox_free(struct mailbox *mailbox)
+{
+	uint32_t i;
+
+	for (i = 0; mailbox->stored != NULL && i < mailbox->count; i++)
+		free(mailbox->stored[i].text.p);
+	free(mailbox->stored);
+	free(mailbox->deleted);
+	free(mailbox->before.p);
+	free(mailbox->after.p);
+}
+
+void
+mailbox_put(const struct place *place, const struct mailbox *mailbox)
+{
+	clear_folder(place->folder);
+	clear_folder(place->state);
+	ops_of(mailbox->kind)->put(place, mailbox);
+}
+
+enum found
+mailbox_found(const struct place *place, const struct mailbox *mailbox, late_set late)
+{
+	return ops_of(mailbox->kind)->found(place, mailbox, late);
+}
+
+void
+mailbox_deliver(const struct place *place, uint32_t n)
+{
+	ops_of(place->plan.kind)->deliver(place, n);
+}
+
+/* --- sessions --- */
+
+static struct maildrop
+maildrop_of(const struct place *place)
+{
+	return (struct maildrop){ .plan = &place->plan, .ops = ops_of(place->plan.kind)->session, .table_fd = -1, .fd = -1 };
+}
+
+void
+session_update(const struct place *place, const struct mailbox *mailbox, void (*done)(void))
+{
+	struct maildrop md = maildrop_of(place);
+
+	journal_block_bytes = mailbox->block;
+	if (md.ops->open(&md) == MD_OK && md.count == mailbox->count) {
+		md.deleted = mailbox->deleted;
+		md.read = mailbox->read;
+		if (md.ops->update(&md, md.count) == MD_OK)
+			done();
+	}
+	md.ops->close(&md);
+}
+
+/* What a session leaves in a folder while it runs, and only then. */
 static bool
 left_nothing(const char *path)
 {
@@ -262,7 +372,8 @@ left_nothing(const char *path)
 	if (dir == NULL)
 		bail(path);
 	while ((e = readdir(dir)) != NULL) {
-		if (strncmp(e->d_name, "journal", 7) != 0 && strcmp(e->d_name, "mbox.lock") != 0)
+		if (strncmp(e->d_name, "journal", 7) != 0 && strcmp(e->d_name, "mail.lock") != 0 &&
+		    strncmp(e->d_name, ".lk", 3) != 0)
 			continue;
 		printf("# left: %s\n", e->d_name);
 		clean = false;
@@ -276,7 +387,7 @@ session_login(const struct place *place)
 {
 	struct maildrop md = maildrop_of(place);
 	enum md_result result = md.ops->open(&md);
-	bool right = result == MD_OK && list_is_right(&md, place->mbox);
+	bool right = result == MD_OK && ops_of(place->plan.kind)->list_is_right(&md, place);
 
 	if (!right)
 		printf("# login: result %d, %u messages\n", (int)result, (unsigned int)md.count);

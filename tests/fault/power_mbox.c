@@ -3,9 +3,7 @@
  * found after each of these calls: all that was synced, and of the rest nothing, everything, or any sectors.  Names
  * (create, rename, unlink) are durable when the folder is synced; before that, the first so many of them are.  Then the
  * next login has to find the mailbox as it was before or after the UPDATE, plus what was appended; and power fails
- * during that recovery, too.
- *
- *	power_mbox [CASES [FIRST]]
+ * during that recovery, too.  See workers.h for the arguments.
  */
 #include "tracer.h"
 #include "workers.h"
@@ -16,10 +14,8 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
-#define CASES 40
 #define TRIALS 4
 #define SECTOR 512u
 
@@ -56,10 +52,6 @@ struct history {
 	uint32_t now[NAMES];		/* while it goes on */
 };
 
-struct counts {
-	uint32_t states, nested, appended, befores, afters, failures;
-};
-
 /* Each worker is a process of its own. */
 static char paths[NAMES][512];
 static struct history *history;
@@ -69,7 +61,7 @@ static struct history *history;
 static void
 set_paths(const struct worker *w)
 {
-	snprintf(paths[MBOX], sizeof(paths[MBOX]), "%s", w->place.mbox);
+	snprintf(paths[MBOX], sizeof(paths[MBOX]), "%s", w->place.path);
 	snprintf(paths[JOURNAL], sizeof(paths[JOURNAL]), "%s/journal", w->place.state);
 	snprintf(paths[JOURNAL_NEW], sizeof(paths[JOURNAL_NEW]), "%s/journal.new", w->place.state);
 }
@@ -136,32 +128,15 @@ add_event(struct history *h, enum what what, uint32_t file)
 	return &h->events[h->count++];
 }
 
-static struct text
-read_child(pid_t child, uint64_t address, uint64_t len)
-{
-	struct text text = { malloc(len + 1), len };
-	struct iovec here = { text.p, len }, there = { (void *)(uintptr_t)address, len };
-
-	if (text.p == NULL || process_vm_readv(child, &here, 1, &there, 1, 0) != (ssize_t)len)
-		bail("process_vm_readv");
-	return text;
-}
-
 /* A path's last part. */
 static enum name
 read_name(pid_t child, uint64_t address)
 {
-	static const char *const names[NAMES] = { "mbox", "journal", "journal.new" };
-	char path[512] = "", *slash;
-	struct iovec here = { path, sizeof(path) - 1 }, there = { (void *)(uintptr_t)address, sizeof(path) - 1 };
+	static const char *const names[NAMES] = { "mail", "journal", "journal.new" };
+	char path[TRACED_PATH], *slash;
 	int name;
 
-	/* A page may end before 511 bytes do. */
-	if (process_vm_readv(child, &here, 1, &there, 1, 0) == -1) {
-		there.iov_len = here.iov_len = 4096 - address % 4096;
-		if (here.iov_len > sizeof(path) - 1 || process_vm_readv(child, &here, 1, &there, 1, 0) == -1)
-			bail("process_vm_readv");
-	}
+	traced_path(child, address, path);
 	slash = strrchr(path, '/');
 	for (name = 0; name < NAMES; name++)
 		if (strcmp(slash != NULL ? slash + 1 : path, names[name]) == 0)
@@ -247,7 +222,8 @@ record_content(struct history *h, pid_t child, const struct traced_call *call)
 	case SYS_pwrite64:
 		e = add_event(h, WRITE, file);
 		e->at = call->args[3];
-		e->data = read_child(child, call->args[1], (uint64_t)call->result);
+		e->data = (struct text){ malloc((uint64_t)call->result + 1), (size_t)call->result };
+		traced_read(child, call->args[1], e->data.p, e->data.len);
 		break;
 	case SYS_ftruncate:
 		add_event(h, RESIZE, file)->at = call->args[1];
@@ -441,14 +417,13 @@ static void
 lose_power_again(struct worker *w)
 {
 	struct history *first = history;
-	struct counts *counts = w->counts;
 
 	if ((history = calloc(1, sizeof(*history))) == NULL)
 		bail("memory");
 	record_run(w, login_body);
 	if (history->count > 0) {
 		lose_power(w, random_below(&w->random, history->count + 1), (enum luck)random_below(&w->random, LUCKS));
-		count_one(&counts->nested);
+		count_one(&w->counts->nested);
 	}
 	history_clear(history);
 	free(history);
@@ -456,19 +431,9 @@ lose_power_again(struct worker *w)
 }
 
 static void
-mail_comes_in(struct worker *w, struct text *late, uint32_t n)
-{
-	struct counts *counts = w->counts;
-
-	if (append_some(w, late, n))
-		count_one(&counts->appended);
-}
-
-static void
 try_state(struct worker *w, uint32_t end, enum luck luck)
 {
-	struct counts *counts = w->counts;
-	struct text late = { NULL, 0 };
+	late_set late = 0;
 	bool durable = end >= history->durable;
 
 	lose_power(w, end, luck);
@@ -477,14 +442,13 @@ try_state(struct worker *w, uint32_t end, enum luck luck)
 		lose_power_again(w);
 		mail_comes_in(w, &late, 2);
 	}
-	count_one(&counts->states);
-	if (!login(w) || !is_before_or_after(w, late, durable, &counts->befores, &counts->afters)) {
+	count_one(&w->counts->states);
+	if (!login(w) || !is_right(w, late, durable)) {
 		printf("# case %u, event %u of %u, luck %d: the mailbox is neither as before nor as after\n", w->seed, end,
 		    history->count, (int)luck);
 		fflush(stdout);
-		count_one(&counts->failures);
+		count_one(&w->counts->failures);
 	}
-	free(late.p);
 }
 
 static void
@@ -508,26 +472,24 @@ try_all(struct worker *w)
 	history_clear(history);
 }
 
+static void
+tell(const struct counts *c)
+{
+	printf("%u states of the disk tried, power lost again in %u recoveries, %u messages came in\n", c->states, c->nested,
+	    c->appended);
+}
+
+static bool
+tried(const struct counts *c)
+{
+	return c->states > 0 && c->nested > 0 && c->appended > 0;
+}
+
 int
 main(int argc, char **argv)
 {
-	uint32_t cases = argc > 1 ? (uint32_t)strtoul(argv[1], NULL, 10) : CASES;
-	uint32_t first = argc > 2 ? (uint32_t)strtoul(argv[2], NULL, 10) : 1;
-	const char *missing = tracer_missing();
-	struct counts *counts = shared_memory(sizeof(*counts));
-	bool ended, well;
+	static const struct fault_test test = { "power_mbox", try_all, 40, 0, tell, tried,
+		"every loss of power leaves the mailbox before or after" };
 
-	if (missing != NULL) {
-		printf("1..0 # SKIP %s\n", missing);
-		return 0;
-	}
-	printf("1..2\n");
-	ended = workers_run("power", try_all, counts, first, cases);
-	well = ended && counts->failures == 0 && counts->states > 0;
-	printf("# %u mailboxes: %u states of the disk tried, power lost again in %u recoveries, %u messages appended\n", cases,
-	    counts->states, counts->nested, counts->appended);
-	printf("%s 1 - every loss of power leaves the mailbox before or after\n", well ? "ok" : "not ok");
-	printf("# found as before: %u, as after: %u\n", counts->befores, counts->afters);
-	printf("%s 2 - both were seen\n", counts->befores > 0 && counts->afters > 0 ? "ok" : "not ok");
-	return well ? 0 : 1;
+	return fault_main(&test, argc, argv);
 }

@@ -5,6 +5,7 @@
 #include <elf.h>
 #include <signal.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
@@ -52,6 +53,7 @@ looks(const struct traced_call *call)
 	switch (call->number) {
 	case SYS_openat:
 	case SYS_read:
+	case SYS_getdents64:
 	case SYS_pread64:
 	case SYS_fstat:
 	case SYS_newfstatat:
@@ -241,6 +243,40 @@ tracer_run(const struct tracer *tracer, void (*body)(void *arg), void *body_arg,
 	if (!WIFEXITED(status))
 		bail("the traced child was killed by somebody else");
 	return calls;
+}
+
+void
+traced_read(pid_t child, uint64_t address, void *to, size_t len)
+{
+	struct iovec here = { to, len }, there = { (void *)(uintptr_t)address, len };
+
+	if (to == NULL || process_vm_readv(child, &here, 1, &there, 1, 0) != (ssize_t)len)
+		bail("process_vm_readv");
+}
+
+void
+traced_path(pid_t child, uint64_t address, char path[TRACED_PATH])
+{
+	struct iovec here = { path, TRACED_PATH - 1 }, there = { (void *)(uintptr_t)address, TRACED_PATH - 1 };
+
+	memset(path, 0, TRACED_PATH);
+	if (process_vm_readv(child, &here, 1, &there, 1, 0) != -1)
+		return;
+	/* A page may end before that. */
+	there.iov_len = here.iov_len = 4096 - address % 4096;
+	if (here.iov_len > TRACED_PATH - 1 || process_vm_readv(child, &here, 1, &there, 1, 0) == -1)
+		bail("process_vm_readv");
+}
+
+void
+traced_fd(pid_t child, uint64_t fd, char path[TRACED_PATH])
+{
+	char name[64];
+	ssize_t n;
+
+	snprintf(name, sizeof(name), "/proc/%d/fd/%d", (int)child, (int)fd);
+	n = readlink(name, path, TRACED_PATH - 1);
+	path[n > 0 ? n : 0] = '\0';
 }
 
 const char *

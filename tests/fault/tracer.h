@@ -42,4 +42,14 @@ const char *tracer_missing(void);
  */
 uint32_t tracer_run(const struct tracer *tracer, void (*body)(void *arg), void *body_arg, bool *killed);
 
+/* Copies len bytes of the child's memory. */
+void traced_read(pid_t child, uint64_t address, void *to, size_t len);
+
+/* A path there, which ends with NUL; one that is longer is cut. */
+#define TRACED_PATH 512
+void traced_path(pid_t child, uint64_t address, char path[TRACED_PATH]);
+
+/* What a descriptor of the child leads to, as /proc shows it; an empty text for none. */
+void traced_fd(pid_t child, uint64_t fd, char path[TRACED_PATH]);
+
 #endif

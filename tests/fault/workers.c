@@ -2,9 +2,12 @@
 
 #include <fcntl.h>
 #include <stdio.h>
+#include <strings.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include "tracer.h"
 
 #define WORKERS 16
 
@@ -25,15 +28,15 @@ count_one(uint32_t *counter)
 }
 
 static void
-work(const char *name, void (*try_case)(struct worker *worker), void *counts, uint32_t *next, uint32_t end)
+work(const struct fault_test *test, enum maildrop_kind kind, struct counts *counts, uint32_t *next, uint32_t end)
 {
 	struct worker w = { .counts = counts, .durable = shared_memory(sizeof(*w.durable)) };
 
-	place_make(&w.place, name);
+	place_make(&w.place, test->name, kind);
 	while ((w.seed = __atomic_fetch_add(next, 1, __ATOMIC_RELAXED)) < end) {
-		mailbox_make(&w.mailbox, w.seed);
+		mailbox_make(&w.mailbox, kind, w.seed);
 		w.random = w.seed * 7919u + 12345u;
-		try_case(&w);
+		test->try_case(&w);
 		mailbox_free(&w.mailbox);
 	}
 	place_remove(&w.place);
@@ -41,8 +44,9 @@ work(const char *name, void (*try_case)(struct worker *worker), void *counts, ui
 	_exit(0);
 }
 
-bool
-workers_run(const char *name, void (*try_case)(struct worker *worker), void *counts, uint32_t first, uint32_t cases)
+/* False when one of the processes did not come to its end. */
+static bool
+run_cases(const struct fault_test *test, enum maildrop_kind kind, struct counts *counts, uint32_t first, uint32_t cases)
 {
 	uint32_t *next = shared_memory(sizeof(*next));
 	bool well = true;
@@ -55,18 +59,59 @@ workers_run(const char *name, void (*try_case)(struct worker *worker), void *cou
 		if ((child = fork()) == -1)
 			bail("fork");
 		if (child == 0)
-			work(name, try_case, counts, next, first + cases);
+			work(test, kind, counts, next, first + cases);
 	}
 	while (wait(&status) > 0)
 		well = well && WIFEXITED(status) && WEXITSTATUS(status) == 0;
 	return well;
 }
 
+static const char *const kind_names[] = { [KIND_MBOX] = "mbox", [KIND_MAILDIR] = "Maildir" };
+
+/* Both outcomes have to be seen, or the test would not test. */
+static bool
+test_kind(const struct fault_test *test, enum maildrop_kind kind, uint32_t first, uint32_t cases)
+{
+	static int point;
+	struct counts *c = shared_memory(sizeof(*c));
+	bool well = run_cases(test, kind, c, first, cases) && c->failures == 0 && test->tried(c) && c->befores > 0 &&
+		c->afters > 0;
+
+	printf("# %s: %u mailboxes, ", kind_names[kind], (unsigned int)cases);
+	test->tell(c);
+	printf("# %s: found as before %u times, as after %u, with a part deleted %u, wrong %u\n", kind_names[kind],
+	    c->befores, c->afters, c->parts, c->failures);
+	printf("%s %d - %s: %s\n", well ? "ok" : "not ok", ++point, kind_names[kind], test->claim);
+	return well;
+}
+
+int
+fault_main(const struct fault_test *test, int argc, char **argv)
+{
+	uint32_t cases = argc > 2 ? (uint32_t)strtoul(argv[2], NULL, 10) : 0;
+	uint32_t first = argc > 3 ? (uint32_t)strtoul(argv[3], NULL, 10) : 1;
+	const char *missing = tracer_missing();
+	bool well = true;
+
+	if (missing != NULL) {
+		printf("1..0 # SKIP %s\n", missing);
+		return 0;
+	}
+	if (argc == 1)
+		printf("1..%d\n", (test->mboxes > 0) + (test->maildirs > 0));
+	if (test->mboxes > 0 && (argc == 1 || strcasecmp(argv[1], kind_names[KIND_MBOX]) == 0))
+		well = test_kind(test, KIND_MBOX, first, cases > 0 ? cases : test->mboxes);
+	if (test->maildirs > 0 && (argc == 1 || strcasecmp(argv[1], kind_names[KIND_MAILDIR]) == 0))
+		well = test_kind(test, KIND_MAILDIR, first, cases > 0 ? cases : test->maildirs) && well;
+	return well ? 0 : 1;
+}
+
 void
 worker_begin(struct worker *w)
 {
-	place_clear(&w->place);
-	file_write(w->place.mbox, w->mailbox.before);
+	mailbox_put(&w->place, &w->mailbox);
+	if (w->mailbox.indexed && !login(w))
+		bail("a login without any crash is wrong");
 	*w->durable = false;
 }
 
@@ -126,40 +171,24 @@ login(struct worker *w)
 	return WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
-static bool
-is_with(struct text found, struct text text, struct text late)
-{
-	struct text whole = { NULL, 0 };
-	bool same;
-
-	text_append(&whole, text.p, text.len);
-	text_append(&whole, late.p, late.len);
-	same = text_equal(found, whole);
-	free(whole.p);
-	return same;
-}
-
 bool
-is_before_or_after(struct worker *w, struct text late, bool durable, uint32_t *befores, uint32_t *afters)
+is_right(struct worker *w, late_set late, bool durable)
 {
-	struct text found = file_read(w->place.mbox);
-	bool after = is_with(found, w->mailbox.after, late), before = is_with(found, w->mailbox.before, late);
+	enum found found = mailbox_found(&w->place, &w->mailbox, late);
 
-	count_one(after ? afters : befores);
-	free(found.p);
-	return after || (before && !durable);
-}
-
-bool
-append_some(struct worker *w, struct text *late, uint32_t n)
-{
-	struct text message;
-
-	if (random_below(&w->random, 2) == 0)
+	if (found == FOUND_WRONG)
 		return false;
-	message = late_message(n);
-	file_append(w->place.mbox, message);
-	text_append(late, message.p, message.len);
-	free(message.p);
-	return true;
+	count_one(found == FOUND_BEFORE ? &w->counts->befores : found == FOUND_AFTER ? &w->counts->afters :
+	    &w->counts->parts);
+	return found == FOUND_AFTER || !durable;
+}
+
+void
+mail_comes_in(struct worker *w, late_set *late, uint32_t n)
+{
+	if (random_below(&w->random, 2) == 0)
+		return;
+	mailbox_deliver(&w->place, n);
+	*late |= (late_set)1 << n;
+	count_one(&w->counts->appended);
 }

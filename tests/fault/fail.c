@@ -1,9 +1,8 @@
 /*
  * Lets each system call of an UPDATE session fail once, with each error that the file system could have for it: full
  * disk, quota, read-only, i/o error, file size limit, interruption.  If the session said that its deletions are durable,
- * they are; if not, the next login finds the mailbox as it was before or after.
- *
- *	fail_mbox [CASES [FIRST]]
+ * they are; if not, the next login finds the maildrop as it was before or after, or a Maildir with a part of them gone.
+ * See workers.h for the arguments.
  */
 #include "tracer.h"
 #include "workers.h"
@@ -13,11 +12,8 @@
 #include <string.h>
 #include <sys/syscall.h>
 
-#define CASES 4
-
-struct counts {
-	uint32_t calls, durable, befores, afters, failures;
-};
+/* Large mailboxes make many calls that are alike: of those, so many are tried with each error. */
+#define CALLS_ALL 60
 
 struct failure {
 	uint32_t at;
@@ -36,6 +32,8 @@ is_possible(const struct traced_call *call, int error)
 	case SYS_fstat:
 	case SYS_newfstatat:
 		return error == EIO || (error == EINTR && call->number != SYS_fstat && call->number != SYS_newfstatat);
+	case SYS_getdents64:
+		return error == EIO;
 	case SYS_fcntl:
 		return error == EIO || error == ENOLCK;
 	case SYS_mmap:
@@ -65,14 +63,6 @@ decide(void *arg, uint32_t which, const struct traced_call *call, uint64_t *valu
 	return TRACE_FAIL;
 }
 
-static bool
-is_right(struct worker *w)
-{
-	struct counts *counts = w->counts;
-
-	return is_before_or_after(w, (struct text){ NULL, 0 }, *w->durable, &counts->befores, &counts->afters);
-}
-
 static uint32_t
 run(struct worker *w, struct failure *f)
 {
@@ -91,23 +81,22 @@ static void
 fail_once(struct worker *w, uint32_t at, int error)
 {
 	struct failure f = { .at = at, .error = error };
-	struct counts *counts = w->counts;
 	bool well;
 
 	run(w, &f);
 	if (!f.made)
 		return;
-	count_one(&counts->calls);
+	count_one(&w->counts->calls);
 	if (*w->durable)
-		count_one(&counts->durable);
+		count_one(&w->counts->durable);
 	/* What UPDATE has said is true at once; the rest may need the next login. */
-	well = (!*w->durable || is_right(w)) && login(w) && is_right(w);
+	well = (!*w->durable || is_right(w, 0, true)) && login(w) && is_right(w, 0, *w->durable);
 	if (well)
 		return;
 	printf("# case %u, call %u (system call %u), %s: not right%s\n", w->seed, at, (unsigned int)f.number,
 	    strerror(error), *w->durable ? ", though said to be durable" : "");
 	fflush(stdout);
-	count_one(&counts->failures);
+	count_one(&w->counts->failures);
 }
 
 static void
@@ -123,28 +112,27 @@ fail_everywhere(struct worker *w)
 		bail("an UPDATE without any failure is wrong");
 	for (i = 1; i <= calls; i++)
 		for (k = 0; k < sizeof(errors) / sizeof(errors[0]); k++)
-			fail_once(w, i, errors[k]);
+			if (random_below(&w->random, calls) < CALLS_ALL)
+				fail_once(w, i, errors[k]);
+}
+
+static void
+tell(const struct counts *c)
+{
+	printf("%u failures of system calls tried, %u of them did not keep UPDATE from its end\n", c->calls, c->durable);
+}
+
+static bool
+tried(const struct counts *c)
+{
+	return c->calls > 0 && c->durable > 0 && c->durable < c->calls;
 }
 
 int
 main(int argc, char **argv)
 {
-	uint32_t cases = argc > 1 ? (uint32_t)strtoul(argv[1], NULL, 10) : CASES;
-	uint32_t first = argc > 2 ? (uint32_t)strtoul(argv[2], NULL, 10) : 1;
-	const char *missing = tracer_missing();
-	struct counts *counts = shared_memory(sizeof(*counts));
-	bool ended, well;
+	static const struct fault_test test = { "fail", fail_everywhere, 4, 4, tell, tried,
+		"whatever fails, the maildrop is before or after, and what was said is true" };
 
-	if (missing != NULL) {
-		printf("1..0 # SKIP %s\n", missing);
-		return 0;
-	}
-	printf("1..1\n");
-	ended = workers_run("fail", fail_everywhere, counts, first, cases);
-	well = ended && counts->failures == 0 && counts->calls > 0 && counts->befores > 0 && counts->afters > 0;
-	printf("# %u mailboxes: %u failures of system calls tried, %u of them did not keep UPDATE from its end\n", cases,
-	    counts->calls, counts->durable);
-	printf("# found as before: %u, as after: %u\n", counts->befores, counts->afters);
-	printf("%s 1 - whatever fails, the mailbox is before or after, and what was said is true\n", well ? "ok" : "not ok");
-	return well ? 0 : 1;
+	return fault_main(&test, argc, argv);
 }
