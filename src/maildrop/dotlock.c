@@ -103,12 +103,14 @@ from_before_boot(const struct stat *st)
 	    st->st_mtim.tv_sec < now.tv_sec - up.tv_sec - STALE_SECONDS;
 }
 
-/* now: what the file system says, which may be another machine's clock. */
+/* Asked when we hold no lock.  now: what the file system says, which may be another machine's clock. */
 static bool
 is_stale(const char *path, const struct stat *st, time_t now)
 {
 	pid_t owner = lock_owner(path);
 
+	if (owner == getpid())
+		return true; /* we hold none: it is one that could not be removed */
 	if (owner > 0 && !from_before_boot(st))
 		return kill(owner, 0) == -1 && errno == ESRCH;
 	return st->st_mtim.tv_sec < now - STALE_SECONDS;

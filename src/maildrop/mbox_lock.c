@@ -46,6 +46,13 @@ open_failed(const struct maildrop_plan *plan, int error)
 }
 
 static enum try_result
+stat_failed(const struct maildrop_plan *plan)
+{
+	mbox_note(LOG_ERR, plan, "stat", errno);
+	return TRY_TEMPORARY;
+}
+
+static enum try_result
 refuse(const struct maildrop_plan *plan, const char *what)
 {
 	mbox_note(LOG_ERR, plan, what, 0);
@@ -62,13 +69,13 @@ check_file(const struct maildrop_plan *plan, int fd, struct stat *st)
 	struct stat there;
 
 	if (fstat(fd, st) == -1)
-		return TRY_TEMPORARY;
+		return stat_failed(plan);
 	if (!S_ISREG(st->st_mode))
 		return refuse(plan, "not-regular");
 	if (st->st_uid != geteuid())
 		return refuse(plan, "foreign-owner");
 	if (fstatat(AT_FDCWD, plan->path, &there, AT_SYMLINK_NOFOLLOW) == -1)
-		return errno == ENOENT ? TRY_AGAIN : TRY_TEMPORARY;
+		return errno == ENOENT ? TRY_AGAIN : stat_failed(plan);
 	if (there.st_dev != st->st_dev || there.st_ino != st->st_ino)
 		return TRY_AGAIN;
 	return st->st_nlink == 1 ? TRY_LOCKED : refuse(plan, "several-names");

@@ -162,8 +162,12 @@ answer_unique_ids(struct maildrop *md, int session)
 
 	if (wire_get_end(&msg) == -1 || md->count == 0)
 		return BROKEN;
-	if (md->ops->unique_ids(md) != MD_OK || (fd = make_ids(md)) == -1)
+	if (md->ops->unique_ids(md) != MD_OK)
 		return say_gone(session);
+	if ((fd = make_ids(md)) == -1) {
+		log_note(LOG_ERR, "memory error=\"%s\"", strerror(errno));
+		return say_gone(session);
+	}
 	wire_start(&msg, WIRE_IDS);
 	wire_put_fd(&msg, fd);
 	next = say(session);
