@@ -10,7 +10,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/syscall.h>
 
 /* Large mailboxes make many calls that are alike: of those, so many are tried with each error. */
 #define CALLS_ALL 60
@@ -22,40 +21,12 @@ struct failure {
 	uint64_t number;		/* of the system call */
 };
 
-/* What the manual pages and file systems have for it. */
-static bool
-is_possible(const struct traced_call *call, int error)
-{
-	switch (call->number) {
-	case SYS_pread64:
-	case SYS_read:
-	case SYS_fstat:
-	case SYS_newfstatat:
-		return error == EIO || (error == EINTR && call->number != SYS_fstat && call->number != SYS_newfstatat);
-	case SYS_getdents64:
-		return error == EIO;
-	case SYS_fcntl:
-		return error == EIO || error == ENOLCK;
-	case SYS_mmap:
-	case SYS_memfd_create:
-		return error == ENOMEM;
-	case SYS_fsync:
-	case SYS_fdatasync:
-		return error == EIO || error == ENOSPC || error == EDQUOT;
-	case SYS_write:
-	case SYS_pwrite64:
-		return error != ENOMEM && error != ENOLCK && error != EROFS;
-	default:
-		return error != EINTR && error != EFBIG && error != ENOLCK && error != ENOMEM;
-	}
-}
-
 static enum trace_verdict
 decide(void *arg, uint32_t which, const struct traced_call *call, uint64_t *value)
 {
 	struct failure *f = arg;
 
-	if (which != f->at || !is_possible(call, f->error))
+	if (which != f->at || !traced_can_fail(call, f->error))
 		return TRACE_GO_ON;
 	f->made = true;
 	f->number = call->number;

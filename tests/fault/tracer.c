@@ -106,7 +106,7 @@ set_length(pid_t child, uint64_t length)
 	set_registers(child, &regs);
 }
 
-/* There is no call -1: it does nothing. */
+/* Becomes getpid(2), which does nothing and passes every filter. */
 static void
 cancel_call(pid_t child)
 {
@@ -114,10 +114,10 @@ cancel_call(pid_t child)
 	struct user_regs_struct regs;
 
 	get_registers(child, &regs);
-	regs.orig_rax = (unsigned long long)-1;
+	regs.orig_rax = SYS_getpid;
 	set_registers(child, &regs);
 #elif defined(__aarch64__)
-	int none = -1;
+	int none = SYS_getpid;
 	struct iovec iov = { &none, sizeof(none) };
 
 	if (ptrace(PTRACE_SETREGSET, child, (void *)NT_ARM_SYSTEM_CALL, &iov) == -1)
@@ -154,7 +154,7 @@ next_stop(pid_t child, int *status)
 			return false;
 		if (WSTOPSIG(*status) == (SIGTRAP | 0x80))
 			return true;
-		signal = WSTOPSIG(*status);
+		signal = *status >> 16 == 0 ? WSTOPSIG(*status) : 0; /* exec is no signal */
 	}
 }
 
@@ -200,7 +200,7 @@ start(void (*body)(void *arg), void *arg)
 	}
 	if (waitpid(child, &status, 0) == -1 || !WIFSTOPPED(status))
 		bail("the traced child did not stop");
-	if (ptrace(PTRACE_SETOPTIONS, child, NULL, (void *)(PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL)) == -1)
+	if (ptrace(PTRACE_SETOPTIONS, child, NULL, (void *)(PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACEEXEC | PTRACE_O_EXITKILL)) == -1)
 		bail("PTRACE_SETOPTIONS");
 	return child;
 }
@@ -211,13 +211,17 @@ tracer_run(const struct tracer *tracer, void (*body)(void *arg), void *body_arg,
 	pid_t child = start(body, body_arg);
 	enum trace_verdict verdict;
 	struct traced_call call;
+	bool begun = tracer->from == 0;
 	uint32_t calls = 0;
 	uint64_t value = 0;
 	int status;
 
 	*killed = false;
 	while (next_stop(child, &status)) {
-		if (!get_entry(child, &call) || (!changes(&call) && !(tracer->reads && looks(&call))))
+		if (!get_entry(child, &call))
+			continue;
+		begun = begun || call.number == tracer->from;
+		if (!begun || (!changes(&call) && !(tracer->reads && looks(&call))))
 			continue;
 		calls++;
 		verdict = tracer->before(tracer->arg, calls, &call, &value);
@@ -245,6 +249,33 @@ tracer_run(const struct tracer *tracer, void (*body)(void *arg), void *body_arg,
 	return calls;
 }
 
+bool
+traced_can_fail(const struct traced_call *call, int error)
+{
+	switch (call->number) {
+	case SYS_pread64:
+	case SYS_read:
+	case SYS_fstat:
+	case SYS_newfstatat:
+		return error == EIO || (error == EINTR && call->number != SYS_fstat && call->number != SYS_newfstatat);
+	case SYS_getdents64:
+		return error == EIO;
+	case SYS_fcntl:
+		return error == EIO || error == ENOLCK;
+	case SYS_mmap:
+	case SYS_memfd_create:
+		return error == ENOMEM;
+	case SYS_fsync:
+	case SYS_fdatasync:
+		return error == EIO || error == ENOSPC || error == EDQUOT;
+	case SYS_write:
+	case SYS_pwrite64:
+		return error != ENOMEM && error != ENOLCK && error != EROFS;
+	default:
+		return error != EINTR && error != EFBIG && error != ENOLCK && error != ENOMEM;
+	}
+}
+
 void
 traced_read(pid_t child, uint64_t address, void *to, size_t len)
 {
@@ -254,18 +285,21 @@ traced_read(pid_t child, uint64_t address, void *to, size_t len)
 		bail("process_vm_readv");
 }
 
+/* Word by word, since a page may end before 511 bytes do. */
 void
 traced_path(pid_t child, uint64_t address, char path[TRACED_PATH])
 {
-	struct iovec here = { path, TRACED_PATH - 1 }, there = { (void *)(uintptr_t)address, TRACED_PATH - 1 };
+	size_t at;
+	long word;
 
 	memset(path, 0, TRACED_PATH);
-	if (process_vm_readv(child, &here, 1, &there, 1, 0) != -1)
-		return;
-	/* A page may end before that. */
-	there.iov_len = here.iov_len = 4096 - address % 4096;
-	if (here.iov_len > TRACED_PATH - 1 || process_vm_readv(child, &here, 1, &there, 1, 0) == -1)
-		bail("process_vm_readv");
+	for (at = 0; at + sizeof(word) < TRACED_PATH && memchr(path, '\0', at) == NULL; at += sizeof(word)) {
+		errno = 0;
+		word = ptrace(PTRACE_PEEKDATA, child, (void *)(uintptr_t)(address + at), NULL);
+		if (errno != 0)
+			return;
+		memcpy(path + at, &word, sizeof(word));
+	}
 }
 
 void

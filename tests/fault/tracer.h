@@ -1,5 +1,6 @@
 /*
- * Runs a function in a child and stops at its system calls, with ptrace(2): the code under test knows nothing of it.
+ * Runs a function, or the program that it turns into, in a child and stops at its system calls, with ptrace(2): the code under
+ * test knows nothing of it.
  */
 #ifndef FAULT_TRACER_H
 #define FAULT_TRACER_H
@@ -30,6 +31,7 @@ struct tracer {
 	/* After it; may be NULL. */
 	void (*after)(void *arg, pid_t child, const struct traced_call *call);
 	void *arg;
+	uint64_t from;		/* nothing is stopped at before the first system call of this number, if not 0 */
 	bool reads;		/* stop at calls that only look at files, too */
 };
 
@@ -38,9 +40,12 @@ const char *tracer_missing(void);
 
 /*
  * Forks and runs body(arg) there under tracer.  Returns how many calls were made.  *killed: it did not come to its
- * end.
+ * end.  Processes that the child starts are not traced.
  */
 uint32_t tracer_run(const struct tracer *tracer, void (*body)(void *arg), void *body_arg, bool *killed);
+
+/* Whether the call may fail with that errno: what manual pages and file systems have for it. */
+bool traced_can_fail(const struct traced_call *call, int error);
 
 /* Copies len bytes of the child's memory. */
 void traced_read(pid_t child, uint64_t address, void *to, size_t len);
