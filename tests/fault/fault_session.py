@@ -1,9 +1,14 @@
 """Sessions that something goes wrong in: what they may say, and what must be on disk afterwards."""
 
+import collections
+import json
 import os
 import re
+import shutil
 import stat
 import sys
+import tempfile
+import traceback
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "session"))
 
@@ -164,3 +169,94 @@ def empty_folder(path):
             os.rmdir(full)
         else:
             os.unlink(full)
+
+
+# Many small cases
+
+
+WORKERS = 6
+
+
+def work(jobs, begin, do, out):
+    """One process's jobs; what became of them is written to out."""
+    tally, wrong = collections.Counter(), []
+    try:
+        place = begin()
+        for job in jobs:
+            try:
+                do(place, job, tally)
+            except pt.Failure as e:
+                wrong.append("%s: %s" % (job, e))
+    except BaseException:
+        wrong.append(traceback.format_exc())
+    with os.fdopen(out, "w") as f:
+        json.dump([tally, wrong], f)
+
+
+def spread(jobs, begin, do):
+    """Calls do(begin(), job, tally) for all jobs, in several processes: sessions wait for the clock of the file system more
+    than they work.  Returns the sum of the tallies.  One Failure tells of all that do raised."""
+    tally, wrong, children = collections.Counter(), [], []
+    sys.stdout.flush()
+    for number in range(WORKERS):
+        reader, writer = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            pt.Run.serial += 100 * (1 + number)
+            pt.adopt_orphans()
+            work(jobs[number::WORKERS], begin, do, writer)
+            os._exit(0)
+        os.close(writer)
+        children.append((pid, reader))
+    pt.Run.serial += 100 * (1 + WORKERS)
+    for pid, reader in children:
+        with os.fdopen(reader) as f:
+            some, more = json.loads(f.read() or '[{}, ["a process of the test has failed"]]')
+        tally.update(some)
+        wrong += more
+        os.waitpid(pid, 0)
+    check(not wrong, "%d wrong:\n%s" % (len(wrong), "\n".join(wrong[:12])))
+    return tally
+
+
+def told(tally):
+    return ", ".join("%s: %d" % item for item in sorted(tally.items()))
+
+
+# Tests that are root, for mounting or tracing, while their sessions are not
+
+
+NOBODY = ["setpriv", "--reuid=%d" % pt.NOBODY, "--regid=%d" % pt.NOBODY, "--clear-groups"]
+
+
+def missing(tools):
+    """Why such a test cannot run here, or None."""
+    if os.getuid() != 0:
+        return "not root"
+    if pt.WRAPPER:
+        return "WRAPPER is set"
+    absent = [tool for tool in ("setpriv", *tools) if shutil.which(tool) is None]
+    return absent[0] + " is missing" if absent else None
+
+
+def give_away(folder):
+    """To the user of the sessions."""
+    for path, folders, files in os.walk(folder):
+        for name in [path] + [os.path.join(path, f) for f in folders + files]:
+            os.chown(name, pt.NOBODY, pt.NOBODY)
+
+
+def in_roots_place(main):
+    """Runs main(folder, tap) with the programs in the folder, as root."""
+    pt.adopt_orphans()
+    folder = tempfile.mkdtemp(prefix="postern-")
+    tap = pt.Tap()
+    try:
+        os.chmod(folder, 0o755)
+        for program in pt.programs():
+            shutil.copy(program, folder)
+            os.chmod(os.path.join(folder, os.path.basename(program)), 0o755)
+        main(folder, tap)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return tap.end()

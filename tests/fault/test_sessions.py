@@ -13,16 +13,13 @@ sys.dont_write_bytecode = True
 
 import collections  # noqa: E402
 import errno  # noqa: E402
-import json  # noqa: E402
 import os  # noqa: E402
 import shutil  # noqa: E402
-import traceback  # noqa: E402
 
 import fault_session as fs  # noqa: E402
 from fault_session import Maildrop, Report, check, pt  # noqa: E402
 
 ERRORS = (errno.EIO, errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EINTR, errno.ENOMEM, errno.EFBIG)
-WORKERS = 6
 FSYNCS = {"x86_64": (74, 75), "aarch64": (82, 83)}[os.uname().machine]
 
 
@@ -64,7 +61,7 @@ class Fault:
             self.calls, self.failed = map(int, f.read().split())
         return report
 
-    def judge(self, report, error):
+    def judge(self, report):
         state = self.maildrop.state(self.run)
         durable = report.logged_in and report.quit is not None
         if durable:
@@ -75,8 +72,7 @@ class Fault:
         lines = self.run.log_lines()
         if report.refusals or report.cut_off:
             check(any("error=" in line or "reason=" in line for line in lines), "no reason in the log: %s" % lines)
-        ids = report.ids
-        return fs.check_next(self.run, self.maildrop, ids, durable)
+        return fs.check_next(self.run, self.maildrop, report.ids, durable)
 
 
 def outcome(report):
@@ -89,16 +85,16 @@ def outcome(report):
     return "a command refused" if report.refusals else "no harm"
 
 
-def one(fault, at, error, tally):
+def one(fault, job, tally):
+    at, error = job
     fault.begin()
     report = fault.play(at, error)
     if fault.failed == -1:
         return
     try:
-        tally["left " + fault.judge(report, error)] += 1
+        tally["left " + fault.judge(report)] += 1
     except pt.Failure as e:
-        raise pt.Failure("call %d (system call %d), %s: %s\n%s" % (at, fault.failed, os.strerror(error), e,
-                                                                  fault.run.log_tail()))
+        raise pt.Failure("system call %d, %s: %s\n%s" % (fault.failed, os.strerror(error), e, fault.run.log_tail()))
     tally["failures"] += 1
     tally[outcome(report)] += 1
 
@@ -112,57 +108,18 @@ def chosen(at, calls):
     return (ERRORS[at % len(ERRORS)], ERRORS[(at * 3 + at // len(ERRORS) + 1) % len(ERRORS)])
 
 
-def work(folder, maildrop, number, calls, out):
-    """One process's part of all failures; what became of them is written to out."""
-    tally = collections.Counter()
-    wrong = []
-    run = pt.Run(folder, (), maildrop.kind)
-    fault = Fault(run, os.path.join(folder, "injector"), maildrop)
-    for at in range(1 + number, calls + 1, WORKERS):
-        for error in sorted(set(chosen(at, calls))):
-            try:
-                one(fault, at, error, tally)
-            except pt.Failure as e:
-                wrong.append(str(e))
-            except BaseException:
-                wrong.append(traceback.format_exc())
-                break
-    os.write(out, json.dumps([tally, wrong]).encode())
-
-
-def spread(folder, maildrop, calls):
-    """Sessions wait for the clock of the file system more than they work, so several run at once."""
-    tally, wrong, children = collections.Counter(), [], []
-    for number in range(WORKERS):
-        pt.Run.serial += 1
-        reader, writer = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            pt.Run.serial += 100 * number
-            pt.adopt_orphans()
-            work(folder, maildrop, number, calls, writer)
-            os._exit(0)
-        os.close(writer)
-        children.append((pid, reader))
-    for pid, reader in children:
-        with os.fdopen(reader, "rb") as f:
-            some, more = json.loads(f.read() or b'[{}, ["a process of the test has failed"]]')
-        tally.update(some)
-        wrong += more
-        os.waitpid(pid, 0)
-    return tally, wrong
-
-
 def failures(folder, tap, maildrop):
-    run = pt.Run(folder, (), maildrop.kind)
-    fault = Fault(run, os.path.join(folder, "injector"), maildrop)
+    def begin():
+        return Fault(pt.Run(folder, (), maildrop.kind), os.path.join(folder, "injector"), maildrop)
+
+    fault = begin()
     fault.begin()
     report = fault.play(0, 0)
     check(report.quit is not None and not report.refusals, "a session without any failure is refused: %s" % report.refusals)
-    fault.judge(report, 0)
-    tally, wrong = spread(folder, maildrop, fault.calls)
-    tap.note("%d calls; %s" % (fault.calls, ", ".join("%s: %d" % item for item in sorted(tally.items()))))
-    check(not wrong, "%d wrong:\n%s" % (len(wrong), "\n".join(wrong[:12])))
+    fault.judge(report)
+    jobs = [(at, error) for at in range(1, fault.calls + 1) for error in sorted(set(chosen(at, fault.calls)))]
+    tally = fs.spread(jobs, begin, one)
+    tap.note("%d calls; %s" % (fault.calls, fs.told(tally)))
     check(min(tally[k] for k in ("failures", "login refused", "QUIT refused", "no harm", "left before", "left after")) > 0,
           "some outcome was never seen")
 
@@ -176,11 +133,11 @@ def sizes(folder, tap, maildrop):
         fault.begin()
         report = fault.play(0, 0, limit)
         try:
-            fault.judge(report, errno.EFBIG)
+            fault.judge(report)
         except pt.Failure as e:
             raise pt.Failure("limit %d: %s\n%s" % (limit, e, run.log_tail()))
         tally[outcome(report)] += 1
-    tap.note(", ".join("%s: %d" % item for item in sorted(tally.items())))
+    tap.note(fs.told(tally))
     check(tally["no harm"] > 0 and sum(tally.values()) > 10, "some outcome was never seen")
 
 
