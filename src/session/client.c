@@ -152,6 +152,12 @@ client_free(const struct client *c)
 	return sizeof(out) - c->out_len;
 }
 
+bool
+client_has_more(const struct client *c)
+{
+	return c->in_start < c->in_end;
+}
+
 char *
 client_room(struct client *c, size_t len)
 {

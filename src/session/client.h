@@ -38,6 +38,9 @@ int client_fill(struct client *c, int64_t deadline);
 int64_t client_deadline(struct client *c, int64_t deadline);
 int64_t client_clock(void);
 
+/* Whether the client has sent more than what was taken: it does not wait for the answers. */
+bool client_has_more(const struct client *c);
+
 /* The input buffer; in_start is moved by who takes octets. */
 extern char client_in[];
 

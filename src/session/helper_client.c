@@ -12,7 +12,16 @@
 /* Messages per bitmap message: half of WIRE_BYTES. */
 #define BITMAP_BYTES 2048
 
+/* How many messages of a Maildir are asked for at once: the helper opens them while we send the ones before. */
+#define AHEAD 16
+
 static struct wire_msg msg;
+
+/* Messages that were asked for and not taken yet: from first to before end.  The answers come in this order. */
+static struct {
+	uint32_t first, end;
+	uint32_t before;		/* the message that was taken last */
+} asked;
 
 enum answer {
 	YES,	/* the answer that was expected; its fields are in msg */
@@ -50,28 +59,55 @@ answer_comes(const struct session *s, unsigned long seconds)
 	return n == 1;
 }
 
-/* Sends msg and waits for the answer. */
-static enum answer
-ask(struct session *s, enum wire_type yes, enum wire_type no, unsigned long seconds)
+/* What any request but LOGIN may take: an mbox's locks, and a big mailbox on a slow disk. */
+static unsigned long
+patience(const struct session *s)
 {
-	int sent = s->helper != -1 ? wire_send(s->helper, &msg) : -1;
+	return s->settings->lock_timeout + s->settings->idle_timeout;
+}
 
-	explicit_bzero(msg.data, msg.len); /* LOGIN's password */
-	msg.nfds = 0;
-	/* A helper that gave up has sent its answer first. */
-	if (s->helper == -1 || (sent == -1 && errno != EPIPE && errno != ECONNRESET) || !answer_comes(s, seconds) ||
-	    wire_recv(s->helper, &msg) != 1)
+/* The next answer.  A helper that gave up has sent its answer first, so it need not be there any more. */
+static enum answer
+hear(struct session *s, enum wire_type yes, enum wire_type no, unsigned long seconds)
+{
+	if (s->helper == -1 || !answer_comes(s, seconds) || wire_recv(s->helper, &msg) != 1)
 		return over(s);
 	if (msg.type == yes)
 		return YES;
 	return msg.type == no && msg.nfds == 0 ? NO : over(s);
 }
 
-/* What any request but LOGIN may take: an mbox's locks, and a big mailbox on a slow disk. */
-static unsigned long
-patience(const struct session *s)
+/* The answers that were asked for ahead and are not wanted now.  0 or -1. */
+static int
+drop_asked(struct session *s)
 {
-	return s->settings->lock_timeout + s->settings->idle_timeout;
+	static struct wire_msg late;
+
+	for (; asked.first < asked.end; asked.first++) {
+		if (s->helper == -1 || !answer_comes(s, patience(s)) || wire_recv(s->helper, &late) != 1)
+			return -1;
+		wire_close_fds(&late);
+	}
+	return 0;
+}
+
+static int
+send_request(struct session *s)
+{
+	int sent = s->helper != -1 ? wire_send(s->helper, &msg) : -1;
+
+	explicit_bzero(msg.data, msg.len); /* LOGIN's password */
+	msg.nfds = 0;
+	return s->helper == -1 || (sent == -1 && errno != EPIPE && errno != ECONNRESET) ? -1 : 0;
+}
+
+/* Sends msg and waits for the answer. */
+static enum answer
+ask(struct session *s, enum wire_type yes, enum wire_type no, unsigned long seconds)
+{
+	if (drop_asked(s) == -1 || send_request(s) == -1)
+		return over(s);
+	return hear(s, yes, no, seconds);
 }
 
 static int
@@ -180,6 +216,7 @@ helper_login(struct session *s, const char *name, size_t name_len, const char *p
 	struct login_answer answer = { false, REFUSED_TEMPORARY, false };
 	uint8_t why, again;
 
+	memset(&asked, 0, sizeof(asked));
 	wire_start(&msg, WIRE_LOGIN);
 	wire_put_text(&msg, name, name_len);
 	wire_put_text(&msg, password, password_len);
@@ -205,15 +242,43 @@ helper_login(struct session *s, const char *name, size_t name_len, const char *p
 	return answer;
 }
 
+/*
+ * Asks for message n, unless that is done, and for those after it while the client takes one after the other and does not wait for
+ * the answers.  0 or -1.
+ */
+static int
+ask_for(struct session *s, uint32_t n, bool ahead)
+{
+	uint32_t end = ahead && s->count - n >= AHEAD ? n + AHEAD : ahead ? s->count + 1 : n + 1;
+
+	if (asked.first != n && drop_asked(s) == -1)
+		return -1;
+	if (asked.first == asked.end)
+		asked.first = asked.end = n;
+	if (asked.end > n + AHEAD / 2)
+		return 0; /* a few at a time: each wakes the helper up */
+	for (; asked.end < end; asked.end++) {
+		wire_start(&msg, WIRE_MESSAGE);
+		wire_put_u32(&msg, asked.end);
+		if (send_request(s) == -1)
+			return -1;
+	}
+	return 0;
+}
+
 int
 helper_message(struct session *s, uint32_t n)
 {
 	uint32_t which;
 	int fd;
 
-	wire_start(&msg, WIRE_MESSAGE);
-	wire_put_u32(&msg, n);
-	if (ask(s, WIRE_FILE, WIRE_GONE, patience(s)) != YES)
+	if (ask_for(s, n, n == asked.before + 1 && client_has_more(&s->client)) == -1) {
+		over(s);
+		return -1;
+	}
+	asked.before = n;
+	asked.first++;
+	if (hear(s, WIRE_FILE, WIRE_GONE, patience(s)) != YES)
 		return -1;
 	if (msg.nfds != 1 || wire_get_u32(&msg, &which) == -1 || which != n) {
 		over(s);
