@@ -95,7 +95,7 @@ fix_signals(void)
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN); /* a write past the limit is an error like a full disk, not a death in mid-update */
 	for (i = ITIMER_REAL; i <= ITIMER_PROF; i++)
-		setitimer((__itimer_which_t)i, &off, NULL);
+		setitimer(i, &off, NULL);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
@@ -107,7 +107,7 @@ fix_signals(void)
 static void
 fix_limits(void)
 {
-	static const __rlimit_resource_t none[] = { RLIMIT_FSIZE, RLIMIT_CPU, RLIMIT_AS, RLIMIT_DATA, RLIMIT_NPROC };
+	static const int none[] = { RLIMIT_FSIZE, RLIMIT_CPU, RLIMIT_AS, RLIMIT_DATA, RLIMIT_NPROC };
 	const struct rlimit no_limit = { RLIM_INFINITY, RLIM_INFINITY };
 	struct rlimit limit;
 	size_t i;

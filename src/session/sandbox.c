@@ -53,7 +53,7 @@ refused(int number)
 static int
 limit(int resource, rlim_t value)
 {
-	return setrlimit((__rlimit_resource_t)resource, &(struct rlimit){ value, value });
+	return setrlimit((int)resource, &(struct rlimit){ value, value });
 }
 
 static int
