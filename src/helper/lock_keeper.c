@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "helper/become_user.h"
@@ -24,7 +25,7 @@ lock_keeper_start(const struct account *account, const struct maildrop_owner *ow
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == -1 || (pid = fork()) == -1)
 		give_up("error=\"no lock keeper\"");
 	if (pid == 0) {
-		if (dup2(pair[1], SESSION_SOCKET) == -1 || close_range(SESSION_SOCKET + 1, ~0U, 0) == -1)
+		if (dup2(pair[1], SESSION_SOCKET) == -1 || syscall(SYS_close_range, SESSION_SOCKET + 1, ~0U, 0) == -1)
 			_exit(1);
 		keeper.gid = st.st_gid;
 		keeper.groups_count = 0;

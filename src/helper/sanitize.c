@@ -15,6 +15,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <syslog.h>
 #include <unistd.h>
@@ -62,7 +63,7 @@ fix_descriptors(void)
 		_exit(1);
 	if (fd != SESSION_SOCKET)
 		close(fd);
-	if (close_range(SESSION_SOCKET + 1, ~0U, 0) == -1)
+	if (syscall(SYS_close_range, SESSION_SOCKET + 1, ~0U, 0) == -1)
 		_exit(1);
 	fcntl(SESSION_SOCKET, F_SETFD, FD_CLOEXEC);
 }
@@ -94,8 +95,9 @@ fix_signals(void)
 		signal(i, SIG_DFL);
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN); /* a write past the limit is an error like a full disk, not a death in mid-update */
-	for (i = ITIMER_REAL; i <= ITIMER_PROF; i++)
-		setitimer(i, &off, NULL);
+	setitimer(ITIMER_REAL, &off, NULL);
+	setitimer(ITIMER_VIRTUAL, &off, NULL);
+	setitimer(ITIMER_PROF, &off, NULL);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
@@ -107,7 +109,7 @@ fix_signals(void)
 static void
 fix_limits(void)
 {
-	static const int none[] = { RLIMIT_FSIZE, RLIMIT_CPU, RLIMIT_AS, RLIMIT_DATA, RLIMIT_NPROC };
+	static const unsigned none[] = { RLIMIT_FSIZE, RLIMIT_CPU, RLIMIT_AS, RLIMIT_DATA, RLIMIT_NPROC };
 	const struct rlimit no_limit = { RLIM_INFINITY, RLIM_INFINITY };
 	struct rlimit limit;
 	size_t i;

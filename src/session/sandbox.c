@@ -51,9 +51,9 @@ refused(int number)
 }
 
 static int
-limit(int resource, rlim_t value)
+limit(unsigned resource, rlim_t value)
 {
-	return setrlimit((int)resource, &(struct rlimit){ value, value });
+	return setrlimit(resource, &(struct rlimit){ value, value });
 }
 
 static int
