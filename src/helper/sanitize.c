@@ -25,29 +25,22 @@
 #include "common/settings.h"
 #include "common/wire.h"
 
-static void __attribute__((noreturn))
-refuse(uint8_t reason, const char *text)
-{
-	static struct wire_msg m;
-
-	log_note(LOG_ERR, "helper-gives-up %s", text);
-	wire_start(&m, WIRE_REFUSED);
-	wire_put_u8(&m, reason);
-	wire_put_u8(&m, 0);
-	wire_send(SESSION_SOCKET, &m);
-	_exit(1);
-}
-
 void
 give_up(const char *why, ...)
 {
+	static struct wire_msg m;
 	char text[LOG_BYTES];
 	va_list ap;
 
 	va_start(ap, why);
 	vsnprintf(text, sizeof(text), why, ap);
 	va_end(ap);
-	refuse(REFUSED_PERMANENT, text);
+	log_note(LOG_ERR, "helper-gives-up %s", text);
+	wire_start(&m, WIRE_REFUSED);
+	wire_put_u8(&m, REFUSED_PERMANENT);
+	wire_put_u8(&m, 0);
+	wire_send(SESSION_SOCKET, &m);
+	_exit(1);
 }
 
 /* A file that were opened as descriptor 2 would get the log; 0 and 1 must not be one either. */
@@ -80,7 +73,7 @@ fix_environment(struct start *start)
 	strcpy(start->peer, good ? peer : "local");
 	snprintf(start->settings, sizeof(start->settings), "%s", settings_path());
 	start->personal = getuid() != 0 && geteuid() == getuid() && secure_getenv("POSTERN_CONF") != NULL;
-	if (clearenv() != 0 || setenv("PATH", "/usr/bin:/bin", 1) == -1 || setenv("LANG", "C", 1) == -1)
+	if (clearenv() != 0 || setenv("PATH", "/usr/bin:/bin", 1) == -1)
 		_exit(1);
 }
 
@@ -134,12 +127,12 @@ check_caller(struct start *start)
 	socklen_t len = sizeof(peer);
 	const struct passwd *service = getpwnam(SERVICE_USER);
 
-	if (getsockopt(SESSION_SOCKET, SOL_SOCKET, SO_PEERCRED, &peer, &len) == -1 || peer.uid != getuid())
-		give_up("error=\"not started by the monitor\" uid=%ld", (long)getuid());
-	if (peer.pid != getppid() && peer.pid > 0 && kill(peer.pid, 0) == -1 && errno == ESRCH)
-		refuse(REFUSED_TEMPORARY, "error=\"the monitor has ended\"");
-	if (peer.pid != getppid())
-		give_up("error=\"not started by the monitor\" uid=%ld", (long)getuid());
+	if (getsockopt(SESSION_SOCKET, SOL_SOCKET, SO_PEERCRED, &peer, &len) == -1 || peer.pid != getppid() ||
+	    peer.uid != getuid()) {
+		/* Nothing is wrong for good when the monitor was killed meanwhile: the session is not told so. */
+		log_note(LOG_ERR, "helper-gives-up error=\"not started by the monitor\" uid=%ld", (long)getuid());
+		_exit(1);
+	}
 	if (service == NULL || (getuid() != 0 && getuid() != service->pw_uid))
 		give_up("error=\"caller is not the account " SERVICE_USER "\" uid=%ld", (long)getuid());
 	start->service_uid = service->pw_uid;
@@ -168,14 +161,13 @@ sanitize(int argc, struct start *start)
 		_exit(1);
 	setsid();
 	fix_environment(start);
-	if (start->personal) {
-		start->service_uid = getuid();
-		start->service_gid = getgid();
-	} else {
+	start->service_uid = getuid();
+	start->service_gid = getgid();
+	if (!start->personal) {
 		if (geteuid() != 0)
 			give_up("error=\"%s\"", missing_root());
 		check_caller(start);
 		become_root();
 	}
-	fix_limits();
+	fix_limits(); /* after the change of ids, which may reset what it sets */
 }
