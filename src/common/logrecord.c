@@ -64,7 +64,7 @@ log_record_parse(const char *datagram, size_t len, struct log_record *r)
 	if (field(&p, end, priority, sizeof(priority)) == -1 || field(&p, end, event, sizeof(event)) == -1 ||
 	    field(&p, end, r->user, sizeof(r->user)) == -1)
 		return -1;
-	if (priority[0] < '0' || priority[0] > '7' || event[0] < '1' || event[0] > '3')
+	if (priority[0] < '0' || priority[0] > '7' || event[0] < '1' || event[0] > '4')
 		return -1;
 	if ((size_t)(end - p) >= sizeof(r->text))
 		return -1;

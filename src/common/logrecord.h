@@ -13,7 +13,8 @@
 enum log_event {
 	LOG_EVENT_NOTE = 1,	/* text: what happened, as key=value */
 	LOG_EVENT_LOGIN,	/* user; text: method=... */
-	LOG_EVENT_LOGIN_FAILED	/* user; text: reason word */
+	LOG_EVENT_LOGIN_FAILED,	/* user; text: reason word */
+	LOG_EVENT_TLS		/* postern-tls alone.  user: the server name asked for; text: protocol, cipher, whether resumed */
 };
 
 struct log_record {

@@ -16,9 +16,10 @@
 /* A configuration has a dozen lines; its comments may make that many more. */
 #define FILE_BYTES 65536
 
-enum kind { TEXT, PATH, NUMBER, WORD };
+enum kind { TEXT, TLS_TEXT, PATH, NUMBER, WORD };
 
 static const char *const auth_words[] = { "pam", "users", "shadow", NULL };
+static const char *const tls_words[] = { "1.2", "1.3", NULL };
 static const char *const cleartext_words[] = { "auto", "always", "never", NULL };
 
 static const struct key {
@@ -46,6 +47,10 @@ static const struct key {
 	{ KEY(failure_delay), NUMBER, NULL, 0, 20, "3" },
 	{ KEY(lock_timeout), NUMBER, NULL, 0, 300, "30" },
 	{ KEY(cleartext_login), WORD, cleartext_words, 0, 0, "auto" },
+	{ KEY(tls_certificate), TLS_TEXT, NULL, 0, 0, "" },
+	{ KEY(tls_key), TLS_TEXT, NULL, 0, 0, "" },
+	{ KEY(tls_minimum_version), WORD, tls_words, 0, 0, "1.2" },
+	{ KEY(tls_ticket_secret), PATH, NULL, 0, 0, STATEDIR "-tls/ticket-secret" },
 #undef KEY
 };
 
@@ -100,6 +105,11 @@ assign(const struct key *key, struct settings *settings, const char *value)
 				return NULL;
 			}
 		return "unknown word";
+	case TLS_TEXT:
+#ifndef HAVE_TLS
+		return "this program was built without TLS";
+#endif
+		break;
 	case PATH:
 		if (value[0] != '/')
 			return "not an absolute path";

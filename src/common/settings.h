@@ -11,6 +11,7 @@
 #include "common/limits.h"
 
 enum auth_method { AUTH_PAM, AUTH_USERS, AUTH_SHADOW };
+enum tls_version { TLS_1_2, TLS_1_3 };
 enum cleartext_login { CLEARTEXT_AUTO, CLEARTEXT_ALWAYS, CLEARTEXT_NEVER };
 
 /* inih's lines have at most 200 bytes. */
@@ -29,6 +30,10 @@ struct settings {
 	unsigned long failure_delay;		/* seconds */
 	unsigned long lock_timeout;		/* seconds */
 	enum cleartext_login cleartext_login;
+	char tls_certificate[SETTING_BYTES];	/* files, separated by spaces (common/tls_files.h); empty: no TLS */
+	char tls_key[SETTING_BYTES];
+	enum tls_version tls_minimum_version;
+	char tls_ticket_secret[SETTING_BYTES];
 };
 
 /*

@@ -7,12 +7,20 @@
 #include "session/helper_client.h"
 #include "session/line.h"
 #include "session/reply.h"
+#include "session/tunnel.h"
 
-/* auto: as long as there is no TLS to ask for, a password in clear is what there is. */
+/*
+ * auto: as long as there is no TLS to ask for, a password in clear is what there is.  TLS that is set up but does not work makes no
+ * difference: a client that is content with either must not send in clear because a certificate has expired.
+ */
 static bool
-cleartext_allowed(const struct session *s)
+login_allowed(const struct session *s)
 {
-	return s->settings->cleartext_login != CLEARTEXT_NEVER;
+	if (s->encrypted || s->settings->cleartext_login == CLEARTEXT_ALWAYS)
+		return true;
+	if (s->settings->cleartext_login == CLEARTEXT_NEVER)
+		return false;
+	return s->local || s->settings->tls_certificate[0] == '\0';
 }
 
 static enum pop_next
@@ -25,7 +33,7 @@ enum pop_next
 cmd_user(struct session *s, const struct pop_args *args)
 {
 	s->name[0] = '\0';
-	if (!cleartext_allowed(s))
+	if (!login_allowed(s))
 		return refuse_cleartext(s);
 	if (!name_possible(args->text, args->text_len))
 		return reply(s, "-ERR never heard of name");
@@ -77,7 +85,7 @@ login(struct session *s, const char *name, size_t name_len, char *password, size
 enum pop_next
 cmd_pass(struct session *s, const struct pop_args *args)
 {
-	if (!cleartext_allowed(s)) {
+	if (!login_allowed(s)) {
 		explicit_bzero(args->text, args->text_len);
 		return refuse_cleartext(s);
 	}
@@ -186,7 +194,7 @@ cmd_auth(struct session *s, const struct pop_args *args)
 	static const char mechanism[] = "PLAIN";
 	size_t n = sizeof(mechanism) - 1;
 
-	if (!cleartext_allowed(s)) {
+	if (!login_allowed(s)) {
 		if (args->given)
 			explicit_bzero(args->text, args->text_len);
 		return refuse_cleartext(s);
@@ -206,9 +214,28 @@ cmd_capa(struct session *s, const struct pop_args *args)
 	(void)args;
 	reply(s, "+OK capability list follows");
 	reply(s, "TOP\r\nUIDL\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\nEXPIRE NEVER");
-	if (cleartext_allowed(s))
+	if (login_allowed(s))
 		reply(s, "USER\r\nSASL PLAIN");
+	if (s->tunnel != -1 && s->state == AUTHORIZATION)
+		reply(s, "STLS");
 	return reply(s, "IMPLEMENTATION postern\r\n.");
+}
+
+enum pop_next
+cmd_stls(struct session *s, const struct pop_args *args)
+{
+	(void)args;
+	if (s->encrypted)
+		return reply(s, "-ERR TLS is active");
+	if (!tunnel_ready(s))
+		return reply(s, "-ERR TLS is not available");
+	reply(s, "+OK begin TLS negotiation");
+	client_flush(&s->client);
+	if (!s->client.gone)
+		tunnel_begin(s);
+	/* RFC 2595, section 4: what the client has said in clear is forgotten, whoever said it. */
+	explicit_bzero(s->name, sizeof(s->name));
+	return s->client.gone ? NEXT_END : NEXT_COMMAND;
 }
 
 enum pop_next

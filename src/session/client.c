@@ -81,6 +81,23 @@ client_deadline(struct client *c, int64_t deadline)
 }
 
 int
+client_wait(int fd, int64_t deadline)
+{
+	return wait_for(fd, POLLIN, deadline);
+}
+
+void
+client_replace(struct client *c, int fd)
+{
+	explicit_bzero(client_in, c->in_end);
+	c->in_start = c->in_end = 0;
+	close(c->in);
+	close(c->out);
+	c->in = c->out = fd;
+	c->out_is_socket = true;
+}
+
+int
 client_fill(struct client *c, int64_t deadline)
 {
 	ssize_t n;

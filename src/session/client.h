@@ -33,6 +33,15 @@ void client_start(struct client *c, int in, int out, unsigned long idle_timeout)
  */
 int client_fill(struct client *c, int64_t deadline);
 
+/* Waits until fd, not only the client's, can be read.  1: it can (or is at its end).  0: the time is over.  -1: failed. */
+int client_wait(int fd, int64_t deadline);
+
+/*
+ * From here on the client is at the socket fd.  Input that nobody has taken is wiped: it came before whatever is at fd.  The old
+ * descriptors are closed.
+ */
+void client_replace(struct client *c, int fd);
+
 /* A deadline that idle_timeout makes, from when the output is out and waiting begins. */
 #define CLIENT_IDLE 0
 int64_t client_deadline(struct client *c, int64_t deadline);

@@ -30,6 +30,7 @@ static const struct pop_command {
 	{ "USER", AUTHORIZATION, ARG_TEXT, cmd_user },
 	{ "PASS", AUTHORIZATION, ARG_TEXT, cmd_pass },	/* spaces belong to it */
 	{ "AUTH", AUTHORIZATION, ARG_OPT_TEXT, cmd_auth },
+	{ "STLS", AUTHORIZATION, ARG_NONE, cmd_stls },
 	{ "CAPA", AUTHORIZATION | TRANSACTION, ARG_NONE, cmd_capa },
 };
 

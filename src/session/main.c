@@ -23,13 +23,15 @@
 #include <unistd.h>
 
 #include "common/settings.h"
+#include "common/tls_files.h"
+#include "common/tunnel.h"
 #include "session/log.h"
 #include "session/monitor.h"
 #include "session/peer.h"
 #include "session/sandbox.h"
 #include "session/session.h"
 
-/* The session's only descriptor besides 0 to 2. */
+/* The session's descriptors besides 0 to 2: this, and TUNNEL_SESSION_END where there is TLS. */
 #define HELPER_SOCKET 3
 
 /*
@@ -148,24 +150,30 @@ read_settings(struct settings *settings, const char *peer)
 static void __attribute__((noreturn))
 become_session(struct session *s, int helper)
 {
+	int last = s->tunnel != -1 ? TUNNEL_SESSION_END : HELPER_SOCKET;
+
 	session_prepare(s);
-	if (dup2(helper, HELPER_SOCKET) == -1 || close_range(HELPER_SOCKET + 1, ~0U, 0) == -1 ||
-	    sandbox_enter(s->tally, 1) == -1) {
+	/* The helper's pair was made first, so the tunnel is at none of these two places yet, or at its own. */
+	if (dup2(helper, HELPER_SOCKET) == -1 || (s->tunnel != -1 && dup2(s->tunnel, TUNNEL_SESSION_END) == -1) ||
+	    close_range((unsigned)last + 1, ~0U, 0) == -1 || sandbox_enter(s->tally, 1) == -1) {
 		s->tally->end = END_ERROR;
 		_exit(1);
 	}
 	s->helper = HELPER_SOCKET;
+	s->tunnel = s->tunnel != -1 ? TUNNEL_SESSION_END : -1;
 	session_run(s);
 	_exit(0);
 }
 
 /* The parent: the client's socket must close when the session ends, not later. */
 static void
-become_monitor(struct monitor *m, int session_end)
+become_monitor(struct monitor *m, const struct session *s, int session_end)
 {
 	int fd;
 
 	close(session_end);
+	if (s->tunnel != -1)
+		close(s->tunnel);
 	if ((fd = open("/dev/null", O_RDWR | O_CLOEXEC)) == -1 || dup2(fd, 0) == -1 || dup2(fd, 1) == -1) {
 		kill(m->session, SIGKILL);
 		fail("/dev/null");
@@ -189,6 +197,67 @@ prepare_client(void)
 	umask(077);
 }
 
+static void
+tls_unavailable(const char *peer, const char *file, const char *error)
+{
+	log_line(LOG_WARNING, "tls-unavailable");
+	log_word("rip", peer);
+	if (file != NULL)
+		log_text("file", file);
+	log_text("error", error);
+	log_send();
+}
+
+static bool
+readable(const char *path, const char *peer)
+{
+	if (access(path, R_OK) == 0)
+		return true;
+	tls_unavailable(peer, path, strerror(errno));
+	return false;
+}
+
+/*
+ * Whether there is a certificate with its key that can be read, which costs little to know.  What postern-tls will think of them
+ * is seen when it is first needed.
+ */
+static bool
+tls_possible(const struct settings *settings, const char *peer)
+{
+	struct tls_files files;
+	bool possible = false;
+
+	tls_files_start(&files, settings->tls_certificate, settings->tls_key, getenv("CREDENTIALS_DIRECTORY"));
+	while (tls_files_next(&files)) {
+		if (files.error != NULL)
+			tls_unavailable(peer, files.certificate, files.error);
+		else if (readable(files.certificate, peer) && readable(files.key, peer))
+			possible = true;
+	}
+	return possible;
+}
+
+/* A connection without TLS, which most are on a machine that has none configured, pays one look at the setting for it. */
+static void
+prepare_tunnel(struct session *s, struct monitor *m)
+{
+	int pair[2];
+
+	s->tunnel = m->tls.end = -1;
+	if (s->settings->tls_certificate[0] == '\0') {
+		if (s->only_tls)
+			tls_unavailable(m->peer, NULL, "no tls-certificate in postern.conf(5)");
+		return;
+	}
+	s->local = peer_is_local(m->peer);
+	if (!tls_possible(s->settings, m->peer))
+		return;
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == -1)
+		fail("socketpair");
+	s->tunnel = pair[0];
+	m->tls.end = pair[1];
+}
+
 static int
 run(struct session *s, struct monitor *m)
 {
@@ -197,6 +266,7 @@ run(struct session *s, struct monitor *m)
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == -1)
 		fail("socketpair");
+	prepare_tunnel(s, m);
 	s->tally = mmap(NULL, sizeof(*s->tally), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (s->tally == MAP_FAILED)
 		fail("mmap");
@@ -212,9 +282,9 @@ run(struct session *s, struct monitor *m)
 		become_session(s, pair[0]);
 	}
 	m->tally = s->tally;
-	m->patience = s->settings->lock_timeout + s->settings->idle_timeout;
-	m->helper_end = pair[1];
-	become_monitor(m, pair[0]);
+	m->settings = s->settings;
+	m->helper.end = pair[1];
+	become_monitor(m, s, pair[0]);
 	return 0;
 }
 
@@ -225,12 +295,12 @@ main(int argc, char **argv)
 	static struct session session = { .settings = &settings };
 	static struct monitor monitor;
 
-	(void)argv;
 	log_start(-1);
 	open_missing_descriptors();
-	if (argc > 1) {
+	session.only_tls = argc == 2 && strcmp(argv[1], "--tls") == 0;
+	if (argc > 1 && !session.only_tls) {
 		if (!same_file(2, 0))
-			dprintf(2, "postern takes no arguments: see postern(8)\n");
+			dprintf(2, "usage: postern [--tls]: see postern(8)\n");
 		return 2;
 	}
 	take_passed_socket();

@@ -1,15 +1,12 @@
-/* Runs as the service user, outside of the sandbox: a setuid program has to be started from here. */
+/* Runs as the service user, outside of the sandbox. */
 #include "session/monitor.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 #include <syslog.h>
 #include <time.h>
@@ -21,17 +18,13 @@
 #include "common/wire.h"
 #include "session/log.h"
 
-/* The helper finds its socket here (helper/sanitize.c) and the log on descriptor 2. */
-#define HELPER_SOCKET 3
-
 static volatile sig_atomic_t terminated;
 
 static struct {
-	pid_t helper;			/* 0: not started, -1: gone */
 	pid_t session;			/* -1: gone */
 	int session_status;
-	int log;			/* where the helper's records arrive; -1 before it is started */
 	char user[256 * 4];		/* who logged in, escaped */
+	struct log_record tls;		/* what the handshake came to; its text is empty without one */
 	time_t started;			/* CLOCK_MONOTONIC */
 } now;
 
@@ -51,20 +44,21 @@ on_signal(int sig)
 		terminated = 1;
 }
 
+/* In a user's own run, where the program is. */
 static const char *
-helper_path(void)
+program_path(const char *variable, const char *installed)
 {
-	const char *named = getuid() != 0 && getenv("POSTERN_CONF") != NULL ? getenv("POSTERN_HELPER") : NULL;
+	const char *named = getuid() != 0 && getenv("POSTERN_CONF") != NULL ? getenv(variable) : NULL;
 
-	return named != NULL ? named : PKGLIBEXECDIR "/postern-helper";
+	return named != NULL ? named : installed;
 }
 
 static void
-helper_failed(const struct monitor *m, const char *what, int error)
+program_failed(const struct monitor *m, const struct program *p, const char *what, int error)
 {
-	log_line(LOG_ERR, "helper-failed");
+	log_line(LOG_ERR, p->event);
 	log_word("rip", m->peer);
-	log_text("path", helper_path());
+	log_text("path", p->path);
 	log_text("error", what);
 	if (error != 0)
 		log_text("reason", strerror(error));
@@ -88,58 +82,49 @@ helper_environment(const struct monitor *m)
 	return env;
 }
 
-/* Readable also means that the session has closed its end; then nothing waits there. */
-static bool
-message_waits(int fd)
-{
-	int bytes = 0;
-
-	return ioctl(fd, FIONREAD, &bytes) == 0 && bytes > 0;
-}
-
 /* In the place of a helper that is not there: somebody has to mend something. */
 static void
-refuse_login(const struct monitor *m, const char *what, int error)
+refuse_login(const struct monitor *m)
 {
 	static struct wire_msg refused;
 
-	helper_failed(m, what, error);
 	wire_start(&refused, WIRE_REFUSED);
 	wire_put_u8(&refused, REFUSED_PERMANENT);
 	wire_put_u8(&refused, 0);
-	wire_send(m->helper_end, &refused);
+	wire_send(m->helper.end, &refused);
 }
 
 static void
-start_helper(const struct monitor *m)
+start_helper(struct monitor *m)
 {
 	static char name[] = "postern-helper";
 	char *argv[] = { name, NULL };
-	char **env = helper_environment(m);
-	const char *path = helper_path();
-	int pair[2], on = 1;
-	sigset_t none;
-	volatile int error = 0;
+	const char *failed = program_start(&m->helper, argv, helper_environment(m));
+	int error = errno;
 
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == -1 ||
-	    setsockopt(pair[0], SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) == -1) {
-		helper_failed(m, "socketpair", errno);
-		now.helper = -1;
+	if (failed == NULL)
 		return;
-	}
-	sigemptyset(&none);
-	now.log = pair[0];
-	if ((now.helper = vfork()) == 0) {
-		/* The parent sleeps until exec; nothing of it is touched here but descriptors and error. */
-		sigprocmask(SIG_SETMASK, &none, NULL);
-		if (dup2(m->helper_end, HELPER_SOCKET) == -1 || fcntl(HELPER_SOCKET, F_SETFD, 0) == -1 ||
-		    dup2(pair[1], STDERR_FILENO) == -1 || execve(path, argv, env) == -1)
-			error = errno;
-		_exit(127);
-	}
-	if (now.helper == -1 || error != 0)
-		refuse_login(m, now.helper == -1 ? "fork" : "exec", now.helper == -1 ? errno : error);
-	close(pair[1]);
+	program_failed(m, &m->helper, failed, error);
+	refuse_login(m);
+}
+
+/* It is given its settings as arguments, so that it need not read the file again; the session hears of a failure by the pair's end. */
+static void
+start_tls(struct monitor *m)
+{
+	static char name[] = "postern-tls", credentials[PATH_BYTES + 32];
+	static char versions[][4] = { "1.2", "1.3" };
+	struct settings settings = *m->settings;
+	char *argv[] = { name, settings.tls_certificate, settings.tls_key, versions[settings.tls_minimum_version],
+		settings.tls_ticket_secret, NULL };
+	char *env[] = { NULL, NULL };
+	const char *folder = getenv("CREDENTIALS_DIRECTORY"), *failed;
+
+	if (folder != NULL &&
+	    snprintf(credentials, sizeof(credentials), "CREDENTIALS_DIRECTORY=%s", folder) < (int)sizeof(credentials))
+		env[0] = credentials;
+	if ((failed = program_start(&m->tls, argv, env)) != NULL)
+		program_failed(m, &m->tls, failed, errno);
 }
 
 static void
@@ -179,7 +164,7 @@ log_helper(const struct monitor *m, const char *datagram, size_t len, uid_t send
 	struct log_record r;
 	char escaped[LOG_BYTES];
 
-	if (log_record_parse(datagram, len, &r) == -1 || (!trusted && r.event != LOG_EVENT_NOTE)) {
+	if (log_record_parse(datagram, len, &r) == -1 || r.event == LOG_EVENT_TLS || (!trusted && r.event != LOG_EVENT_NOTE)) {
 		log_line(LOG_WARNING, "helper-says");
 		log_word("rip", m->peer);
 		log_text("text", text_escape(escaped, sizeof(escaped), datagram, len));
@@ -191,53 +176,49 @@ log_helper(const struct monitor *m, const char *datagram, size_t len, uid_t send
 	}
 }
 
-static bool
-peer_is_gone(int fd)
+/*
+ * The program that holds the key knows no more of the client than what it was told: notes, and one record of what was agreed upon.
+ */
+static void
+log_tls(const struct monitor *m, const char *datagram, size_t len)
 {
-	struct pollfd p = { .fd = fd };
+	struct log_record r;
+	char escaped[LOG_BYTES], *quote;
+	int parsed = log_record_parse(datagram, len, &r);
 
-	return poll(&p, 1, 0) == 1 && (p.revents & POLLHUP) != 0;
-}
-
-/* One datagram with its sender.  False when there is none now. */
-static bool
-receive_record(const struct monitor *m)
-{
-	static char datagram[sizeof(struct log_record)];
-	union {
-		struct cmsghdr align;
-		char room[CMSG_SPACE(sizeof(struct ucred))];
-	} control;
-	struct iovec iov = { datagram, sizeof(datagram) };
-	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.room,
-		.msg_controllen = sizeof(control.room) };
-	struct cmsghdr *c;
-	struct ucred sender = { .uid = (uid_t)-1 };
-	ssize_t n = recvmsg(now.log, &msg, MSG_DONTWAIT);
-
-	if (n == -1 && (errno == EAGAIN || errno == EINTR))
-		return false;
-	if (n == -1 || (n == 0 && peer_is_gone(now.log))) {
-		close(now.log);
-		now.log = -1;
-		return false;
+	if (parsed == 0 && r.event == LOG_EVENT_TLS) {
+		now.tls = r;
+		while ((quote = strchr(now.tls.user, '"')) != NULL)
+			*quote = '?'; /* it would end the value, and what is behind it would look like ours */
+	} else if (parsed == 0 && r.event == LOG_EVENT_NOTE) {
+		log_line(r.priority, "tls");
+		log_word("rip", m->peer);
+		log_raw(r.text);
+		log_send();
+	} else {
+		log_line(LOG_WARNING, "tls-says");
+		log_word("rip", m->peer);
+		log_text("text", text_escape(escaped, sizeof(escaped), datagram, len));
+		log_send();
 	}
-	if (n == 0)
-		return true; /* a library may write nothing */
-	if ((c = CMSG_FIRSTHDR(&msg)) != NULL && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_CREDENTIALS)
-		memcpy(&sender, CMSG_DATA(c), sizeof(sender));
-	log_helper(m, datagram, (size_t)n, sender.uid);
-	return true;
 }
 
 static void
-receive_records(const struct monitor *m)
+receive_records(struct monitor *m)
 {
-	while (now.log != -1 && receive_record(m))
-		continue;
+	static char datagram[sizeof(struct log_record)];
+	uid_t sender;
+	ssize_t n;
+
+	while ((n = program_heard(&m->helper, datagram, sizeof(datagram), &sender)) >= 0)
+		if (n > 0)
+			log_helper(m, datagram, (size_t)n, sender);
+	while ((n = program_heard(&m->tls, datagram, sizeof(datagram), &sender)) >= 0)
+		if (n > 0)
+			log_tls(m, datagram, (size_t)n);
 }
 
-/* How long to wait in ppoll(2): NULL while the session is there; {0} when the helper's time is over. */
+/* How long to wait in ppoll(2): NULL while the session is there; {0} when the time of what it leaves behind is over. */
 static const struct timespec *
 time_left(const struct monitor *m)
 {
@@ -248,26 +229,26 @@ time_left(const struct monitor *m)
 	if (now.session != -1)
 		return NULL;
 	if (deadline == 0)
-		deadline = t + (time_t)m->patience + 1;
+		deadline = t + (time_t)(m->settings->lock_timeout + m->settings->idle_timeout) + 1;
 	left.tv_sec = deadline > t ? deadline - t : 0;
 	return &left;
 }
 
 static void
-helper_gone(const struct monitor *m, int status)
+program_gone(struct monitor *m, struct program *p, int status)
 {
 	char what[32];
 
 	receive_records(m);
-	now.helper = -1;
+	p->pid = -1;
 	if (WIFSIGNALED(status)) {
 		snprintf(what, sizeof(what), "killed by signal %d", WTERMSIG(status));
-		helper_failed(m, what, 0);
+		program_failed(m, p, what, 0);
 	}
 }
 
 static void
-reap(const struct monitor *m)
+reap(struct monitor *m)
 {
 	int status;
 	pid_t pid;
@@ -276,22 +257,39 @@ reap(const struct monitor *m)
 		if (pid == now.session) {
 			now.session = -1;
 			now.session_status = status;
-		} else if (pid == now.helper) {
-			helper_gone(m, status);
+		} else if (pid == m->helper.pid) {
+			program_gone(m, &m->helper, status);
+		} else if (pid == m->tls.pid) {
+			program_gone(m, &m->tls, status);
 		}
 	}
 	if (pid == -1 && errno == ECHILD) {
 		now.session = -1;
-		if (now.helper > 0)
-			now.helper = -1;
+		m->helper.pid = m->helper.pid > 0 ? -1 : m->helper.pid;
+		m->tls.pid = m->tls.pid > 0 ? -1 : m->tls.pid;
 	}
+}
+
+/* postern-tls says "PROTOCOL CIPHER RESUMED", and the server name that the client asked for. */
+static void
+log_tls_words(void)
+{
+	static const char *const keys[] = { "tls", "cipher", "resumed" };
+	char *word, *rest = now.tls.text;
+	size_t i;
+
+	if (rest[0] == '\0')
+		return;
+	for (i = 0; i < sizeof(keys) / sizeof(keys[0]) && (word = strsep(&rest, " ")) != NULL; i++)
+		log_word(keys[i], word);
+	log_text("sni", now.tls.user);
 }
 
 static void
 log_session_end(const struct monitor *m)
 {
 	static const char *const how[END_COUNT] = { "killed", "quit", "closed", "idle", "stalled", "login-timeout",
-		"bad-commands", "login-failures", "refused", "update-failed", "changed", "helper-failed", "sandbox", "error" };
+		"bad-commands", "login-failures", "refused", "update-failed", "changed", "helper-failed", "no-tls", "sandbox", "error" };
 	const struct tally *t = m->tally;
 	uint32_t end = t->end < END_COUNT ? t->end : END_KILLED;
 	bool bad = end == END_KILLED || end == END_SANDBOX || end == END_HELPER || end == END_ERROR;
@@ -306,6 +304,7 @@ log_session_end(const struct monitor *m)
 	log_number("deleted", t->deleted);
 	log_number("left", t->left);
 	log_number("seconds", (uint64_t)(seconds_now() - now.started));
+	log_tls_words();
 	if (end == END_SANDBOX)
 		log_word("call", syscall_name(t->refused_call));
 	if (WIFSIGNALED(now.session_status) && !stopped)
@@ -313,12 +312,10 @@ log_session_end(const struct monitor *m)
 	log_send();
 }
 
-void
-monitor_run(struct monitor *m)
+static void
+prepare(struct monitor *m)
 {
 	struct sigaction sa = { .sa_handler = on_signal };
-	struct pollfd p[2];
-	int ready;
 	sigset_t blocked;
 
 	sigemptyset(&blocked);
@@ -329,29 +326,68 @@ monitor_run(struct monitor *m)
 	sigaction(SIGCHLD, &sa, NULL);
 	sigaction(SIGTERM, &sa, NULL);
 	now.session = m->session;
-	now.log = -1;
 	now.started = seconds_now();
+	m->helper.event = "helper-failed";
+	m->helper.path = program_path("POSTERN_HELPER", PKGLIBEXECDIR "/postern-helper");
+	m->tls.event = "tls-failed";
+	m->tls.path = program_path("POSTERN_TLS", PKGLIBEXECDIR "/postern-tls");
+	m->helper.log = m->tls.log = -1;
+}
 
-	for (reap(m); now.session != -1 || now.helper > 0; reap(m)) {
-		p[0] = (struct pollfd){ .fd = now.helper == 0 ? m->helper_end : -1, .events = POLLIN };
-		p[1] = (struct pollfd){ .fd = now.log, .events = POLLIN };
-		if ((ready = ppoll(p, 2, time_left(m), &m->unblocked)) == 0) {
-			helper_failed(m, "does not end", 0);
+/* What is still there when the session is gone and the time is over: a helper is its user's, who can stop it. */
+static void
+give_up_waiting(struct monitor *m)
+{
+	if (m->helper.pid > 0)
+		program_failed(m, &m->helper, "does not end", 0);
+	if (m->tls.pid > 0) {
+		program_failed(m, &m->tls, "does not end", 0);
+		kill(m->tls.pid, SIGKILL);
+	}
+}
+
+static void
+pass_signal_on(void)
+{
+	if (terminated && now.session != -1)
+		kill(now.session, SIGTERM);
+	terminated = 0;
+}
+
+/* The session has spoken to it, or is gone. */
+static void
+answer_session(struct monitor *m, struct program *p, void (*start)(struct monitor *m))
+{
+	if (program_wanted(p))
+		start(m);
+	program_release(p);
+}
+
+void
+monitor_run(struct monitor *m)
+{
+	struct pollfd p[4];
+	int ready;
+
+	prepare(m);
+	for (reap(m); now.session != -1 || m->helper.pid > 0 || m->tls.pid > 0; reap(m)) {
+		p[0] = (struct pollfd){ .fd = m->helper.end, .events = POLLIN };
+		p[1] = (struct pollfd){ .fd = m->tls.end, .events = POLLIN };
+		p[2] = (struct pollfd){ .fd = m->helper.log, .events = POLLIN };
+		p[3] = (struct pollfd){ .fd = m->tls.log, .events = POLLIN };
+		if ((ready = ppoll(p, 4, time_left(m), &m->unblocked)) == 0) {
+			give_up_waiting(m);
 			break;
 		}
 		if (ready == -1) {
-			if (terminated && now.session != -1)
-				kill(now.session, SIGTERM);
-			terminated = 0;
+			pass_signal_on();
 			continue;
 		}
-		if ((p[0].revents & POLLIN) != 0 && message_waits(m->helper_end))
-			start_helper(m);
-		if (p[0].revents != 0) {
-			close(m->helper_end); /* the session has it alone, or is gone */
-			now.helper = now.helper == 0 ? -1 : now.helper;
-		}
+		if (p[0].revents != 0)
+			answer_session(m, &m->helper, start_helper);
 		if (p[1].revents != 0)
+			answer_session(m, &m->tls, start_tls);
+		if (p[2].revents != 0 || p[3].revents != 0)
 			receive_records(m);
 	}
 	log_session_end(m);

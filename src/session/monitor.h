@@ -1,6 +1,6 @@
 /*
  * The monitor: the process that inetd or systemd started, once the session has the client.  It never reads a client octet.
- * It starts the helper when the session first speaks to it, writes the log, and reaps.
+ * It starts the helper and postern-tls when the session first speaks to them, writes the log, and reaps.
  */
 #ifndef SESSION_MONITOR_H
 #define SESSION_MONITOR_H
@@ -8,19 +8,21 @@
 #include <signal.h>
 #include <sys/types.h>
 
+#include "common/settings.h"
 #include "session/peer.h"
+#include "session/program.h"
 #include "session/tally.h"
 
 struct monitor {
 	pid_t session;
 	const struct tally *tally;
-	unsigned long patience;		/* seconds for the helper to end once the session is gone: its owner can stop it */
+	const struct settings *settings;
 	sigset_t unblocked;		/* the mask to wait with: SIGTERM is blocked from before the fork on */
-	int helper_end;			/* the helper's end of the pair: readable when the session has written to it */
+	struct program helper, tls;	/* only their ends of the pairs have to be set */
 	char peer[PEER_BYTES];
 };
 
-/* Returns when session and helper are gone and the line about them is written. */
+/* Returns when session, helper and postern-tls are gone and the line about them is written. */
 void monitor_run(struct monitor *m);
 
 #endif

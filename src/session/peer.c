@@ -51,3 +51,9 @@ peer_find(int fd, char text[PEER_BYTES])
 		return;
 	strcpy(text, "local");
 }
+
+bool
+peer_is_local(const char *text)
+{
+	return strncmp(text, "127.", 4) == 0 || strcmp(text, "::1") == 0 || strcmp(text, "local") == 0;
+}

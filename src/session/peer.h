@@ -2,6 +2,8 @@
 #ifndef SESSION_PEER_H
 #define SESSION_PEER_H
 
+#include <stdbool.h>
+
 /* Any numeric address. */
 #define PEER_BYTES 64
 
@@ -10,5 +12,8 @@
  * from REMOTE_ADDR (systemd) or TCPREMOTEIP (tcpserver, s6) if that is an address; "local" for a Unix socket, a pipe, a file.
  */
 void peer_find(int fd, char text[PEER_BYTES]);
+
+/* Whether that is this machine itself: a loopback address, or "local". */
+bool peer_is_local(const char *text);
 
 #endif

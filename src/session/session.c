@@ -6,6 +6,7 @@
 #include "session/command.h"
 #include "session/line.h"
 #include "session/reply.h"
+#include "session/tunnel.h"
 
 /* Before the login there is one deadline for all of it, however busy the client is; later one for each command. */
 static int64_t
@@ -42,6 +43,18 @@ session_prepare(struct session *s)
 	client_start(&s->client, 0, 1, s->settings->idle_timeout);
 }
 
+static void
+serve(struct session *s)
+{
+	if (s->only_tls)
+		tunnel_only(s);
+	if (s->client.gone)
+		return;
+	reply(s, "+OK POP3 server ready");
+	while (next_command(s) == NEXT_COMMAND && !s->client.gone && s->tally->end == END_KILLED)
+		continue;
+}
+
 void
 session_run(struct session *s)
 {
@@ -49,9 +62,7 @@ session_run(struct session *s)
 	s->mbox = -1;
 	s->login_deadline = client_clock() + (int64_t)s->settings->login_timeout * 1000;
 	s->client.write_deadline = s->login_deadline;
-	reply(s, "+OK POP3 server ready");
-	while (next_command(s) == NEXT_COMMAND && !s->client.gone && s->tally->end == END_KILLED)
-		continue;
+	serve(s);
 	/* A torn message ends here without its final dot: what is not sent yet stays unsent. */
 	if (s->tally->end != END_CHANGED)
 		client_flush(&s->client);

@@ -26,6 +26,10 @@ struct session {
 	char name[NAME_OCTETS + 1];	/* from USER; empty: none yet */
 	unsigned failures, bad_commands;
 	int helper;			/* its socket */
+	int tunnel;			/* to postern-tls, until the client is given to it; -1: none */
+	bool encrypted;			/* the client is at the other end of it */
+	bool only_tls;			/* nothing is said before that */
+	bool local;			/* the client is on this machine: nobody listens in between */
 
 	/* TRANSACTION */
 	enum maildrop_kind kind;

@@ -20,6 +20,7 @@ enum session_end {
 	END_UPDATE_FAILED,
 	END_CHANGED,		/* the maildrop changed while a message was being sent */
 	END_HELPER,		/* the helper broke the conversation */
+	END_TLS,		/* the tunnel could not be made; a line of postern-tls says why */
 	END_SANDBOX,		/* a system call outside of the filter */
 	END_ERROR,		/* our own set-up failed */
 	END_COUNT

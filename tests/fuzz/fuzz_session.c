@@ -69,7 +69,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	static struct settings settings = { .login_timeout = 60, .idle_timeout = 600, .cleartext_login = CLEARTEXT_AUTO };
 	struct fuzz_input in = { data, size };
 	struct tally tally = { 0 };
-	struct session s = { .settings = &settings, .tally = &tally };
+	struct session s = { .settings = &settings, .tally = &tally, .tunnel = -1 };
 	int pair[2], client, null, saved_in = dup(0), saved_out = dup(1);
 	unsigned n = fuzz_octet(&in) % 8, which;
 

@@ -37,10 +37,10 @@ Comments that say what is given:
     # left: as NAME NAME ...            these names are in the Maildir, with the texts they had
     # set: KEY = VALUE                  in postern.conf
     # run: WAY ... (REASON)             only in these ways, of: lines octets packet hang-up
-    # over: TRANSPORT ... (REASON)      only over these, of: pipes socketpair TCP inetd
+    # over: TRANSPORT ... (REASON)      only over these, of: pipes socketpair TCP inetd TLS STLS
 
 Each is run over pipes, a socketpair and TCP, sent line by line (each answer awaited), octet by octet, and all in one packet;
-once more with descriptors 0, 1 and 2 as inetd gives them; and with the client gone after every line, which must leave all as
+once more with descriptors 0, 1 and 2 as inetd gives them, over TLS, and after STLS; and with the client gone after every line, which must leave all as
 it was.  Under a WRAPPER, which is slow, every transport and way is tried once, and the client is gone after the last line.
 """
 
@@ -423,6 +423,7 @@ class Player:
 class Playing:
     def __init__(self, folder, transcript):
         self.folder, self.transcript = folder, transcript
+        self.without_tls = pt.WRAPPER or pt.tls_missing(folder) is not None
 
     def _run(self, kind):
         run = pt.Run(self.folder, self.transcript.settings, kind)
@@ -469,7 +470,8 @@ class Playing:
             while read_answers and end < len(steps) and steps[end].what.startswith("expect"):
                 end += 1
             sent = readable(steps[cut].value)
-            p = Player(run, self.transcript.over[n % len(self.transcript.over)], "lines", {})
+            over = [t for t in self.transcript.over if not (self.without_tls and t in pt.TLS_TRANSPORTS)]
+            p = Player(run, over[n % len(over)], "lines", {})
             try:
                 self._go_away(p, steps[:end], read_answers)
                 now = self.transcript.now(run)
@@ -498,7 +500,7 @@ class Playing:
 def combinations(transcript):
     """(kind, transport, way) for the whole dialogues."""
     ways = [w for w in transcript.ways if w != "hang-up"]
-    plain = [t for t in transcript.over if t != "inetd"]
+    plain = [t for t in transcript.over if t not in ("inetd",) + pt.TLS_TRANSPORTS]
     found = []
     for kind in transcript.kinds():
         if pt.WRAPPER:
@@ -508,6 +510,9 @@ def combinations(transcript):
         found += [(kind, transport, way) for transport in plain for way in ways]
         if "inetd" in transcript.over:
             found.append((kind, "inetd", ways[-1]))
+    for transport, kind, way in (("TLS", transcript.kinds()[0], ways[0]), ("STLS", transcript.kinds()[-1], ways[-1])):
+        if transport in transcript.over and not pt.WRAPPER:
+            found.append((kind, transport, way))
     return found
 
 
@@ -517,7 +522,11 @@ HOW = {"lines": "line by line", "octets": "octet by octet", "packet": "in one pa
 def main(folder, tap):
     transcript = Transcript(os.path.join(folder, os.path.basename(sys.argv[1])), os.path.join(folder, "data"))
     playing = Playing(folder, transcript)
+    missing = pt.tls_missing(folder)
     for kind, transport, way in combinations(transcript):
+        if missing and transport in pt.TLS_TRANSPORTS:
+            tap.skip("%s, %s" % (kind, transport), missing)
+            continue
         tap.run("%s, %s, %s" % (kind, transport, HOW[way]), playing.whole, kind, transport, way)
     if "hang-up" in transcript.ways and playing.cuts():
         count = len(playing.cuts())

@@ -3,6 +3,8 @@
 Run by the tests beside it, in personal mode (POSTERN_CONF, POSTERN_HELPER).  As root everything runs as uid 65534, on
 copies of the programs in a folder that this uid can reach: the programs do not look at these variables for root.
 
+TLS: "TLS" is a connection as to port 995, "STLS" one that begins in clear; certificates are made by openssl(1) when first needed.
+
 Environment: top_builddir (where the programs are); PATIENCE, the seconds that an answer may take; WRAPPER, a command that is
 put in front of postern.  "{run}" in it becomes a folder in which files called wrapper.* must be empty in the end, as in
 "valgrind -q --trace-children=yes --error-exitcode=99 --log-file={run}/wrapper.%p" (configure --disable-sandbox for that).
@@ -19,6 +21,7 @@ import shlex
 import shutil
 import signal
 import socket
+import ssl
 import struct
 import subprocess
 import sys
@@ -103,7 +106,8 @@ def readable(octets, limit=160):
 
 def programs():
     top = os.path.abspath(os.environ.get("top_builddir", "."))
-    return [os.path.join(top, "src", name) for name in ("postern", "postern-helper")]
+    return [os.path.join(top, "src", name) for name in ("postern", "postern-helper", "postern-tls")
+            if name != "postern-tls" or os.path.exists(os.path.join(top, "src", name))]
 
 
 def become_nobody():
@@ -179,6 +183,44 @@ def child(main, folder):
         return 1
 
 
+# TLS
+
+
+def tls_missing(folder):
+    """Why nothing over TLS can be tested here; None if it can."""
+    if not os.path.exists(os.path.join(folder, "postern-tls")):
+        return "built without TLS"
+    return None if shutil.which("openssl") else "openssl is missing (Debian package: openssl)"
+
+
+def openssl(*words):
+    done = subprocess.run(["openssl", *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          timeout=PATIENCE)
+    check(done.returncode == 0, "openssl %s: %s" % (" ".join(words), done.stdout.decode(errors="replace")))
+    return done.stdout
+
+
+def make_pair(folder, name, names=("localhost",), kind=("ec", "-pkeyopt", "ec_paramgen_curve:P-256"), days=2):
+    """A self-signed certificate for these names, folder/NAME.crt and NAME.key."""
+    certificate, key = (os.path.join(folder, name + end) for end in (".crt", ".key"))
+    openssl("req", "-x509", "-newkey", *kind, "-nodes", "-keyout", key, "-out", certificate, "-days", str(days),
+            "-subj", "/CN=" + names[0], "-addext", "subjectAltName=" + ",".join("DNS:" + n for n in names))
+    os.chmod(key, 0o600)
+    return certificate, key
+
+
+def common_pair(folder):
+    """The one that all transcripts of a run share."""
+    if not os.path.exists(os.path.join(folder, "common.key")):
+        make_pair(folder, "common")
+    return os.path.join(folder, "common.crt"), os.path.join(folder, "common.key")
+
+
+def client_context(certificate):
+    """A client that trusts this certificate alone, and looks at the name."""
+    return ssl.create_default_context(cafile=certificate)
+
+
 class Run:
     """A folder with settings, users file, state and one maildrop, for one or several sessions."""
 
@@ -188,6 +230,8 @@ class Run:
         Run.serial += 1
         self.program = os.path.join(folder, "postern")
         self.helper = os.path.join(folder, "postern-helper")
+        self.tls = os.path.join(folder, "postern-tls")
+        self.place = folder
         self.folder = os.path.join(folder, "run%d" % Run.serial)
         self.kind = kind
         self.maildrop = os.path.join(self.folder, kind)
@@ -210,14 +254,23 @@ class Run:
                     "state-directory": self.folder + "/state", "minimum-uid": "1", "failure-delay": "0",
                     "lock-timeout": "2"}
         settings.update(changes)
+        self.settings = settings
         with open(self.conf, "w") as f:
             for item in settings.items():
                 f.write("%s = %s\n" % item)
 
+    def use_tls(self, **more):
+        """Adds the certificate that all share to the settings, if they name none."""
+        if "tls-certificate" in self.settings:
+            return
+        certificate, key = common_pair(self.place)
+        self.write_settings({**self.settings, "tls-certificate": certificate, "tls-key": key,
+                             "tls-ticket-secret": self.folder + "/tickets/secret", **more})
+
     def environment(self, more=()):
         # HOME and the like are not for the programs; sanitizers and valgrind have their options in the environment.
         kept = {k: v for k, v in os.environ.items() if re.match(r"(PATH|TMPDIR|[A-Z]*SAN_OPTIONS|VALGRIND_.*)$", k)}
-        kept.update(POSTERN_CONF=self.conf, POSTERN_HELPER=self.helper)
+        kept.update(POSTERN_CONF=self.conf, POSTERN_HELPER=self.helper, POSTERN_TLS=self.tls)
         kept.update(more)
         return kept
 
@@ -358,33 +411,41 @@ def top_of(text, count):
 
 
 SIOCOUTQ = 0x5411
-TRANSPORTS = ("pipes", "socketpair", "TCP", "inetd")
+TLS_TRANSPORTS = ("TLS", "STLS")
+TRANSPORTS = ("pipes", "socketpair", "TCP", "inetd") + TLS_TRANSPORTS
 
 
 class Connection:
     """One session: a postern process and our end of what it calls the client.
 
-    transport: "pipes", "socketpair" and "TCP" on descriptors 0 and 1; "inetd" is TCP on 0, 1 and 2.
-    before: words of a command in front of postern; more: variables for its environment."""
+    transport: "pipes", "socketpair" and "TCP" on descriptors 0 and 1; "inetd" is TCP on 0, 1 and 2; "TLS" and "STLS" are TCP
+    with a handshake at once, or after STLS.  Then the greeting is still to be read.
+    before: words of a command in front of postern; more: variables for its environment; context: the client's, for TLS."""
 
     listener = None
     live = 0  # sessions whose end was not waited for yet
 
-    def __init__(self, run, transport="socketpair", before=(), more=()):
+    def __init__(self, run, transport="socketpair", before=(), more=(), context=None):
         self.run = run
+        self.tls = None
+        self.truncated = False
+        if transport in TLS_TRANSPORTS:
+            run.use_tls()
         self.transport = transport
         self.pending = bytearray()
         self.eof = False
         theirs = self._open(transport)
         with open(run.log, "ab") as log:
             self.process = subprocess.Popen(
-                list(before) + run.command(), stdin=theirs[0], stdout=theirs[1],
+                list(before) + run.command() + ["--tls"] * (transport == "TLS"), stdin=theirs[0], stdout=theirs[1],
                 stderr=theirs[1] if transport == "inetd" else log, env=run.environment(more), cwd="/")
         Connection.live += 1
         for fd in set(theirs):
             os.close(fd)
         os.set_blocking(self.fd_in, False)
         os.set_blocking(self.fd_out, False)
+        if transport in TLS_TRANSPORTS:
+            self.start_tls(context or client_context(run.settings["tls-certificate"].split()[0]))
 
     def _open(self, transport):
         self.socket = None
@@ -408,10 +469,58 @@ class Connection:
         ours.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return ours, cls.listener.accept()[0]
 
+    # TLS
+
+    def start_tls(self, context, name="localhost", session=None):
+        """The handshake, after STLS if that is the transport.  The greeting that came before is put back."""
+        greeting = b""
+        if self.transport == "STLS":
+            greeting = self.read_line() + b"\r\n"
+            self.expect(b"STLS", b"+OK begin TLS")
+            check(not self.pending, "more in clear behind the answer to STLS: " + readable(self.pending))
+        self.handshake(context, name, session)
+        self.pending += greeting
+
+    def handshake(self, context, name="localhost", session=None):
+        self.from_server, self.to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = context.wrap_bio(self.from_server, self.to_server, server_hostname=name, session=session)
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                self._send_raw(self.to_server.read())
+                check(self.wait_input(deadline - time.monotonic()), "the handshake does not go on")
+                check(not self.eof, "the server closes during the handshake")
+                self.from_server.write(self._take(len(self.pending)))
+        self.tls = tls
+        self._send_raw(self.to_server.read())
+        self._decrypt(b"")
+
+    def _decrypt(self, octets):
+        """What came: octets of TLS, b"" for nothing new."""
+        self.from_server.write(octets)
+        try:
+            while not self.eof:
+                text = self.tls.read(1 << 16)
+                self.pending += text
+                self.eof = self.eof or text == b""
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLZeroReturnError:
+            self.eof = True
+
     # Sending
 
     def send(self, octets):
         """All of it, reading what comes in the meantime: a server that answers as it reads would wait for us."""
+        if self.tls is not None and octets:
+            self.tls.write(octets)
+            octets = self.to_server.read()
+        self._send_raw(octets)
+
+    def _send_raw(self, octets):
         view = memoryview(octets)
         deadline = time.monotonic() + PATIENCE
         while view:
@@ -435,7 +544,7 @@ class Connection:
             self._wait_until_taken()
 
     def _wait_until_taken(self):
-        if self.transport in ("TCP", "inetd"):
+        if self.transport not in ("pipes", "socketpair"):
             return
         request = termios.FIONREAD if self.transport == "pipes" else SIOCOUTQ
         deadline = time.monotonic() + 2
@@ -447,7 +556,12 @@ class Connection:
             time.sleep(0.00002)
 
     def finish_sending(self):
-        if self.transport == "pipes":
+        if self.tls is not None:
+            try:
+                self.tls.unwrap()
+            except ssl.SSLWantReadError:
+                self._send_raw(self.to_server.read())
+        elif self.transport == "pipes":
             os.close(self.fd_out)
             self.fd_out = -1
         else:
@@ -470,8 +584,14 @@ class Connection:
             return
         except ConnectionResetError:
             octets = b""
-        self.pending += octets
-        self.eof = self.eof or octets == b""
+        if self.tls is None:
+            self.pending += octets
+            self.eof = self.eof or octets == b""
+        elif octets:
+            self._decrypt(octets)
+        else:
+            self.truncated = self.truncated or not self.eof  # no close_notify has come
+            self.eof = True
 
     def wait_input(self, seconds):
         """Waits for octets or the end.  False when nothing came."""
@@ -487,6 +607,7 @@ class Connection:
             check(self.wait_input(deadline - time.monotonic()), "no answer within %d s; so far: %s"
                   % (PATIENCE, readable(self.pending)))
         if b"\n" not in self.pending:
+            check(not self.truncated, "the server ends without close_notify")
             check(not self.pending, "the connection ends within a line: " + readable(self.pending))
             return None
         line = self._take(self.pending.index(b"\n") + 1)[:-1]
@@ -609,8 +730,8 @@ def descendants(pid):
 class Session:
     """with Session(...) as c: a connection that leaves no process behind when a check fails."""
 
-    def __init__(self, run, transport="socketpair", before=(), more=()):
-        self.connection = Connection(run, transport, before, more)
+    def __init__(self, run, transport="socketpair", before=(), more=(), context=None):
+        self.connection = Connection(run, transport, before, more, context)
 
     def __enter__(self):
         return self.connection

@@ -1,0 +1,96 @@
+/* Runs as the service user, outside of the sandbox: a setuid program has to be started from here. */
+#include "session/program.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* The program finds its socket here and the log on descriptor 2. */
+#define PROGRAM_SOCKET 3
+
+const char *
+program_start(struct program *p, char **argv, char **env)
+{
+	int pair[2], on = 1;
+	sigset_t none;
+	volatile int error = 0;
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == -1 ||
+	    setsockopt(pair[0], SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) == -1) {
+		p->pid = -1;
+		return "socketpair";
+	}
+	sigemptyset(&none);
+	p->log = pair[0];
+	if ((p->pid = vfork()) == 0) {
+		/* The parent sleeps until exec; nothing of it is touched here but descriptors and error. */
+		sigprocmask(SIG_SETMASK, &none, NULL);
+		if (dup2(p->end, PROGRAM_SOCKET) == -1 || fcntl(PROGRAM_SOCKET, F_SETFD, 0) == -1 ||
+		    dup2(pair[1], STDERR_FILENO) == -1 || execve(p->path, argv, env) == -1)
+			error = errno;
+		_exit(127);
+	}
+	if (p->pid == -1)
+		error = errno;
+	close(pair[1]);
+	errno = error;
+	return error == 0 ? NULL : p->pid == -1 ? "fork" : "exec";
+}
+
+bool
+program_wanted(const struct program *p)
+{
+	int bytes = 0;
+
+	return ioctl(p->end, FIONREAD, &bytes) == 0 && bytes > 0;
+}
+
+void
+program_release(struct program *p)
+{
+	close(p->end);
+	p->end = -1;
+	if (p->pid == 0)
+		p->pid = -1;
+}
+
+static bool
+peer_is_gone(int fd)
+{
+	struct pollfd p = { .fd = fd };
+
+	return poll(&p, 1, 0) == 1 && (p.revents & POLLHUP) != 0;
+}
+
+ssize_t
+program_heard(struct program *p, char *datagram, size_t size, uid_t *sender)
+{
+	union {
+		struct cmsghdr align;
+		char room[CMSG_SPACE(sizeof(struct ucred))];
+	} control;
+	struct iovec iov = { datagram, size };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.room,
+		.msg_controllen = sizeof(control.room) };
+	struct cmsghdr *c;
+	struct ucred from = { .uid = (uid_t)-1 };
+	ssize_t n = p->log == -1 ? -1 : recvmsg(p->log, &msg, MSG_DONTWAIT);
+
+	if (p->log == -1 || (n == -1 && (errno == EAGAIN || errno == EINTR)))
+		return -1;
+	/* A library may write nothing, which arrives as an empty datagram. */
+	if (n == -1 || (n == 0 && peer_is_gone(p->log))) {
+		close(p->log);
+		p->log = -1;
+		return -1;
+	}
+	if ((c = CMSG_FIRSTHDR(&msg)) != NULL && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_CREDENTIALS)
+		memcpy(&from, CMSG_DATA(c), sizeof(from));
+	*sender = from.uid;
+	return n;
+}
