@@ -420,12 +420,13 @@ class Connection:
 
     transport: "pipes", "socketpair" and "TCP" on descriptors 0 and 1; "inetd" is TCP on 0, 1 and 2; "TLS" and "STLS" are TCP
     with a handshake at once, or after STLS.  Then the greeting is still to be read.
-    before: words of a command in front of postern; more: variables for its environment; context: the client's, for TLS."""
+    before: words of a command in front of postern; more: variables for its environment; context: the client's, for TLS;
+    handshake: whether it is made at once."""
 
     listener = None
     live = 0  # sessions whose end was not waited for yet
 
-    def __init__(self, run, transport="socketpair", before=(), more=(), context=None):
+    def __init__(self, run, transport="socketpair", before=(), more=(), context=None, handshake=True):
         self.run = run
         self.tls = None
         self.truncated = False
@@ -444,7 +445,7 @@ class Connection:
             os.close(fd)
         os.set_blocking(self.fd_in, False)
         os.set_blocking(self.fd_out, False)
-        if transport in TLS_TRANSPORTS:
+        if transport in TLS_TRANSPORTS and handshake:
             self.start_tls(context or client_context(run.settings["tls-certificate"].split()[0]))
 
     def _open(self, transport):
@@ -730,8 +731,8 @@ def descendants(pid):
 class Session:
     """with Session(...) as c: a connection that leaves no process behind when a check fails."""
 
-    def __init__(self, run, transport="socketpair", before=(), more=(), context=None):
-        self.connection = Connection(run, transport, before, more, context)
+    def __init__(self, run, transport="socketpair", before=(), more=(), context=None, handshake=True):
+        self.connection = Connection(run, transport, before, more, context, handshake)
 
     def __enter__(self):
         return self.connection
