@@ -1,7 +1,7 @@
 #!/bin/sh
 # What `make install` and `make uninstall` do beyond copying files; its settings come from systemd/Makefile.am.inc.
 #
-#	rights		owner and mode of the setuid helper, the account it belongs to, the state folder: only when this is
+#	rights		owner and mode of the setuid helper, the account it belongs to, the state folders: only when this is
 #			an installation by root and for this machine.  Otherwise says what is left to do, and does nothing.
 #	pam		the PAM file, unless there is one already
 #	uninstall	removes the PAM file if nobody has changed it, and the state folder if it is empty
@@ -41,6 +41,7 @@ say_what_is_left() {
 	say "  chown root:$SERVICE_USER $HELPER"
 	say "  chmod 4710 $HELPER"
 	say "  install -d -m 711 -o root -g root $STATE"
+	[ -z "$TLS_STATE" ] || say "  install -d -m 700 -o $SERVICE_USER -g $SERVICE_USER $TLS_STATE"
 }
 
 rights() {
@@ -51,6 +52,7 @@ rights() {
 	chown "root:$SERVICE_USER" "$HELPER"	# first: chown takes the setuid bit away
 	chmod 4710 "$HELPER"
 	install -d -m 711 -o root -g root "$STATE"
+	[ -z "$TLS_STATE" ] || install -d -m 700 -o "$SERVICE_USER" -g "$SERVICE_USER" "$TLS_STATE"
 }
 
 # Debian's common files are the administrator's choice; where there are none, the password file.
@@ -78,6 +80,10 @@ uninstall() {
 		rm -f "$pam_file"
 	elif [ -e "$pam_file" ]; then
 		say "$pam_file was changed, and stays"
+	fi
+	if [ -n "$TLS_STATE" ]; then
+		rm -f "$DESTDIR$TLS_STATE/ticket-secret"	# worth nothing: another one is made when it is needed
+		[ ! -d "$DESTDIR$TLS_STATE" ] || rmdir "$DESTDIR$TLS_STATE"
 	fi
 	if [ -d "$DESTDIR$STATE" ] && ! rmdir "$DESTDIR$STATE" 2>/dev/null; then
 		say "$DESTDIR$STATE has what the mailbox owners' programs remember, and stays"

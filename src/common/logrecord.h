@@ -14,7 +14,8 @@ enum log_event {
 	LOG_EVENT_NOTE = 1,	/* text: what happened, as key=value */
 	LOG_EVENT_LOGIN,	/* user; text: method=... */
 	LOG_EVENT_LOGIN_FAILED,	/* user; text: reason word */
-	LOG_EVENT_TLS		/* postern-tls alone.  user: the server name asked for; text: protocol, cipher, whether resumed */
+	LOG_EVENT_TLS		/* postern-tls alone.  user: the server name asked for; text: protocol, cipher, whether
+				 * resumed; at the end once more, if truncated, with a word for that */
 };
 
 struct log_record {

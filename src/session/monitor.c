@@ -270,11 +270,11 @@ reap(struct monitor *m)
 	}
 }
 
-/* postern-tls says "PROTOCOL CIPHER RESUMED", and the server name that the client asked for. */
+/* postern-tls says "PROTOCOL CIPHER RESUMED [TRUNCATED]", and the server name that the client asked for. */
 static void
 log_tls_words(void)
 {
-	static const char *const keys[] = { "tls", "cipher", "resumed" };
+	static const char *const keys[] = { "tls", "cipher", "resumed", "truncated" };
 	char *word, *rest = now.tls.text;
 	size_t i;
 

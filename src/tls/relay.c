@@ -144,13 +144,14 @@ log_failure(int error)
 	log_note(LOG_INFO, "handshake-failed error=\"OpenSSL's error %08lX\"", e);
 }
 
+/* The session's line in the log will have it. */
 static void
-log_success(void)
+log_connection(const char *end)
 {
 	const char *name = SSL_get_servername(now.ssl, TLSEXT_NAMETYPE_host_name);
 
-	log_event(LOG_EVENT_TLS, LOG_INFO, name, name != NULL ? strnlen(name, 255) : 0, "%s %s %s", SSL_get_version(now.ssl),
-	    SSL_CIPHER_get_name(SSL_get_current_cipher(now.ssl)), SSL_session_reused(now.ssl) ? "yes" : "no");
+	log_event(LOG_EVENT_TLS, LOG_INFO, name, name != NULL ? strnlen(name, 255) : 0, "%s %s %s%s", SSL_get_version(now.ssl),
+	    SSL_CIPHER_get_name(SSL_get_current_cipher(now.ssl)), SSL_session_reused(now.ssl) ? "yes" : "no", end);
 }
 
 int
@@ -174,7 +175,7 @@ relay_handshake(SSL *ssl, int in, int out, int session)
 		if (now.session_gone)
 			return -1; /* its login-timeout, or somebody has stopped it */
 	}
-	log_success();
+	log_connection("");
 	return 0;
 }
 
@@ -195,7 +196,7 @@ lose_client(void)
 
 /*
  * The client's end of data is close_notify (RFC 8446, section 6.1).  Without it somebody in between may have cut the line: that ends
- * the session too, and no QUIT is taken from it, as none has come; but it is worth a line in the log.
+ * the session too, and no QUIT is taken from it, as none has come; but it is worth a word in the log.
  */
 static void
 end_of_client(int error)
@@ -205,7 +206,7 @@ end_of_client(int error)
 		return;
 	}
 	if (!now.session_ended)
-		log_note(LOG_INFO, "truncated");
+		log_connection(" yes");
 	lose_client();
 }
 

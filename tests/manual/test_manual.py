@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 SOURCE = os.environ.get('top_srcdir', '.')
-PAGES = ('postern.8', 'postern-helper.8', 'postern.conf.5', 'postern-users.5', 'postern-maildrop.7')
+PAGES = ('postern.8', 'postern-helper.8', 'postern-tls.8', 'postern.conf.5', 'postern-users.5', 'postern-maildrop.7')
 
 results = []
 
@@ -120,6 +120,14 @@ def root_lines():
           len(lines))
 
 
+def tls_lines():
+    source = re.sub(r'" SERVICE_USER "', 'postern', sources('src/tls') + read('src/common/tls_files.c'))
+    on_page('tls: events', 'postern-tls.8', re.findall(r'log_note\([^,]*, "([\w-]+)', source))
+    errors = re.findall(r'(?:bad|note)\([\w>-]+, "([^"]+)"\)', source) + re.findall(r'error = "([^"]+)"', source) + \
+        [e for row in re.findall(r'encrypted \? "([^"]+)"\s+: "([^"]+)"', source) for e in row]
+    on_page('tls: errors', 'postern-tls.8', errors)
+
+
 def diagnosed(title):
     """The items of a list of diagnostics on postern-helper(8)."""
     text = re.sub(r'\\\n', '', section('postern-helper.8', title))
@@ -156,7 +164,7 @@ def lint():
 
 
 def main():
-    for test in (commands, settings, wire, monitor_lines, helper_lines, root_lines, nothing_obsolete, references, lint):
+    for test in (commands, settings, wire, monitor_lines, helper_lines, root_lines, tls_lines, nothing_obsolete, references, lint):
         test()
     for number, (name, good) in enumerate(results, 1):
         print(f'{"ok" if good else "not ok"} {number} - {name}')

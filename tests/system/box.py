@@ -253,7 +253,7 @@ def read_process(pid):
 
 
 def processes():
-    """All processes of postern and postern-helper."""
+    """All processes of postern, postern-helper and postern-tls."""
     found = (read_process(int(name)) for name in os.listdir("/proc") if name.isdigit())
     return [p for p in found if p is not None]
 
@@ -283,9 +283,9 @@ def units(pattern):
 def left_behind():
     """What sessions may not leave: processes, units, lock files.  As text; empty if there is nothing."""
     all_gone()
-    wait_for(lambda: not units("pop3@*"))
+    wait_for(lambda: not units("pop3*@*"))
     lines = ["process %d %s" % (p.pid, p.exe) for p in processes()]
-    lines += ["unit %s %s" % u for u in units("pop3@*")]
+    lines += ["unit %s %s" % u for u in units("pop3*@*")]
     lines += ["file " + name for name in os.listdir(SPOOL) if name.endswith(".lock") or name.startswith(".")]
     return "\n".join(lines)
 

@@ -13,6 +13,7 @@ import check_prepared
 import check_processes
 import check_secrets
 import check_stages
+import check_tls
 import check_units
 import mail
 from box import Tap, sh
@@ -43,7 +44,7 @@ def main():
     t.section(lambda tap: make_users())
     t.section(enable)
     for checks in (check_login, check_pam, check_processes, check_stages, check_secrets, check_helper, check_prepared,
-                    check_clients, check_load, check_inetd, check_units):
+                    check_clients, check_load, check_inetd, check_units, check_tls):
         t.section(checks.run)
     t.end()
 
