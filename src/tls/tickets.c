@@ -254,7 +254,6 @@ check_beginning(SSL *ssl, SSL_SESSION *session, const unsigned char *name, size_
 	void *kept;
 	size_t len;
 
-	(void)ssl;
 	(void)name;
 	(void)name_len;
 	(void)unused;
@@ -265,7 +264,9 @@ check_beginning(SSL *ssl, SSL_SESSION *session, const unsigned char *name, size_
 	memcpy(&began, kept, sizeof(began));
 	if (now < began || now - began > CHAIN_SECONDS)
 		return SSL_TICKET_RETURN_IGNORE_RENEW;
-	return status == SSL_TICKET_SUCCESS ? SSL_TICKET_RETURN_USE : SSL_TICKET_RETURN_USE_RENEW;
+	/* RFC 8446, appendix C.4: a ticket that is used twice shows that it is the same client; so these throw theirs away. */
+	return status == SSL_TICKET_SUCCESS && SSL_version(ssl) < TLS1_3_VERSION ? SSL_TICKET_RETURN_USE
+	    : SSL_TICKET_RETURN_USE_RENEW;
 }
 
 void

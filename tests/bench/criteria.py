@@ -198,7 +198,20 @@ def memory_criteria():
     return found
 
 
+def tls_criteria():
+    """Connections, and a message of a gigabyte."""
+    found = [Criterion("tls_%s_cpu_us" % how, "postern-tls", "less than " + peer,
+                       times(1, "tls_%s_cpu_us" % how, "postern-tls", peer), True)
+             for how in ("full", "resumed") for peer in ("dovecot-tls", "stunnel")]
+    found.append(Criterion("tlsBIG_MBps", "postern-tls", "80 % of plain copying over TLS",
+                           times(0.8, "tlsBIG_MBps", "postern-tls", "copy-tls")))
+    for peer in ("dovecot-tls", "stunnel"):
+        found.append(Criterion("tlsBIG_MBps", "postern-tls", "more than " + peer,
+                               times(1, "tlsBIG_MBps", "postern-tls", peer), True))
+    return found
+
+
 def all_criteria():
     """In the table's order."""
     return (connection_criteria() + login_criteria() + opening_criteria() + transfer_criteria() + deletion_criteria()
-            + memory_criteria())
+            + memory_criteria() + tls_criteria())

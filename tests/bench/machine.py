@@ -16,6 +16,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import struct
 import subprocess
 import sys
@@ -25,7 +26,7 @@ CACHE = "/var/cache/postern-tests"
 
 # The super-server of all servers that are started for each connection, and the peers.  courier-pop has a start script where
 # mailutils-pop3d has its server: that one comes last.
-PACKAGES = ("ucspi-tcp", "popa3d", "solid-pop3d", "dovecot-pop3d", "courier-pop", "mailutils-pop3d")
+PACKAGES = ("ucspi-tcp", "popa3d", "solid-pop3d", "dovecot-pop3d", "courier-pop", "stunnel4", "mailutils-pop3d")
 
 SETTLE_SECONDS = 30
 
@@ -304,14 +305,16 @@ class Machine:
         self.processes.clear()
 
 
-def wait_for_port(port, process):
+def wait_for_port(port, process, tls=False):
     """Until a server greets."""
+    context = ssl._create_unverified_context() if tls else None
     until = time.monotonic() + 15
     while time.monotonic() < until:
         if process.poll() is not None:
             raise Trouble("the server on port %d ended with status %d" % (port, process.returncode))
         with contextlib.suppress(OSError):
-            with socket.create_connection(("127.0.0.1", port), timeout=5) as s:
+            with socket.create_connection(("127.0.0.1", port), timeout=5) as clear, \
+                    (context.wrap_socket(clear) if tls else clear) as s:
                 if s.recv(3) == b"+OK":
                     s.sendall(b"QUIT\r\n")
                     while s.recv(500):

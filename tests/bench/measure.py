@@ -456,6 +456,55 @@ def measure_memory(bench, repeat):
     bench.each("memBIG", repeat, bench.of(*names), lambda s: memory_big(bench, s, repeat))
 
 
+# Group: TLS.
+
+
+TLS_SERVERS = ("postern-tls", "dovecot-tls", "stunnel")
+
+
+def tls_client(bench, *arguments):
+    """tlsbench, to its end."""
+    try:
+        done = subprocess.run([bench.programs + "/tlsbench", *map(str, arguments)], stdin=subprocess.DEVNULL, capture_output=True,
+                              timeout=SESSION_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise Fault("not done after %d seconds" % SESSION_SECONDS) from None
+    if done.returncode != 0:
+        raise Fault(done.stderr.decode("ascii", "replace").strip() or "tlsbench was ended by a signal")
+    return json.loads(done.stdout)
+
+
+def tls_connections(bench, server, repeat, how):
+    """Handshake, greeting, QUIT: processor time of each.  Not every server can resume."""
+    server.group.settle()
+    before = server.group.cpu()
+    got = tls_client(bench, "connect", server.port, 300 if bench.short else 2000, how)
+    server.group.settle()
+    bench.results.add("tls_%s_cpu_us" % how, server.name, repeat, (server.group.cpu() - before) / got["done"] * 1e6)
+    bench.results.add("tls_%s_per_s" % how, server.name, repeat, got["done"] / got["seconds"])
+    if how == "resumed":
+        bench.results.add("tls_resumed_percent", server.name, repeat, 100 * got["resumed"] / got["done"])
+
+
+def tls_big(bench, server, repeat):
+    """One message of a gigabyte."""
+    bench.boxes.restore(server, "BIG")
+    bench.boxes.read(server, "big")
+    server.group.settle()
+    before = server.group.cpu()
+    got = tls_client(bench, "retr", server.port, "big")
+    server.group.settle()
+    bench.results.add("tlsBIG_MBps", server.name, repeat, got["octets"] / got["ms"] / 1e3)
+    bench.results.add("tlsBIG_cpu_ms", server.name, repeat, (server.group.cpu() - before) * 1e3)
+
+
+def measure_tls(bench, repeat):
+    """TLS 1.3 with AES-128-GCM and a P-256 certificate, for all."""
+    for how in ("full", "resumed"):
+        bench.each("tls_" + how, repeat, bench.of(*TLS_SERVERS), lambda s, h=how: tls_connections(bench, s, repeat, h))
+    bench.each("tls_BIG", repeat, bench.of(*TLS_SERVERS, "copy-tls"), lambda s: tls_big(bench, s, repeat))
+
+
 # Group: are the answers right?
 
 
@@ -487,7 +536,7 @@ def measure_answers(bench, repeat):
         bench.boxes.restore(server, box)
         verify(bench, server, box, users_of(box)[0], 0)
         bench.results.add("verify%s" % box, server.name, 0, 0)
-    servers = [s for s in bench.servers if s.ready and not isinstance(s, Floor)]
+    servers = [s for s in bench.servers if s.ready and s.name not in TLS_SERVERS and not isinstance(s, Floor)]
     for box in ("S", "M", "L", "XL", "BIG"):
         bench.each("verify" + box, 0, [s for s in servers if box != "XL" or s.kind == MBOX],
                    lambda s, b=box: sample(s, b))
@@ -502,4 +551,5 @@ GROUPS = {
     "download": measure_download,
     "deletion": measure_deletion,
     "memory": measure_memory,
+    "tls": measure_tls,
 }

@@ -35,6 +35,9 @@ ROWS = (
     ("Memory (proportional set size)", (
         ("idle_pss_kB", "kB"), ("memL_pss_kB", "kB"), ("memBIG_login_pss_kB", "kB"), ("memBIG_pss_kB", "kB"),
         ("memBIG_more_kB", "kB"))),
+    ("TLS", (
+        ("tls_full_cpu_us", "us CPU"), ("tls_full_per_s", "/s"), ("tls_resumed_cpu_us", "us CPU"), ("tls_resumed_per_s", "/s"),
+        ("tls_resumed_percent", "%"), ("tlsBIG_MBps", "MB/s"), ("tlsBIG_cpu_ms", "ms CPU"))),
 )
 
 LIMITS = (

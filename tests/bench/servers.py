@@ -22,6 +22,7 @@ MBOX, MAILDIR = "mbox", "maildir"
 class Server:
     """kind is mbox, maildir or None (a floor).  package: where it comes from (None: from here)."""
 
+    tls = False		# True where a client has to begin with TLS
     ready = True	# False once it has been seen to fail at something basic
 
     def __init__(self, name, kind, package, command=(), environment=None, user=None, nodelay=False, resident=False):
@@ -51,7 +52,7 @@ class Server:
         if self.nodelay:
             environment["LD_PRELOAD"] = nodelay_library
         process = machine.start(self.name, self.daemon() if self.resident else self.super_server(), environment, self.group)
-        wait_for_port(port, process)
+        wait_for_port(port, process, self.tls)
         self.group.settle()
         self.group.rest()
 
@@ -80,6 +81,37 @@ class Floor(Server):
     """Does nothing."""
 
 
+# One certificate for all that speak TLS, with a P-256 key.
+TLS_FOLDER = "/etc/postern-bench"
+TLS_CERTIFICATE, TLS_KEY = TLS_FOLDER + "/tls.crt", TLS_FOLDER + "/tls.key"
+
+
+def make_certificate(machine):
+    """Readable by those that are started as the service user."""
+    if os.path.exists(machine.root + TLS_KEY):
+        return
+    os.makedirs(machine.root + TLS_FOLDER)
+    machine.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", TLS_KEY,
+                 "-out", TLS_CERTIFICATE, "-days", "2", "-subj", "/CN=bench", "-addext", "subjectAltName=DNS:bench"],
+                capture_output=True)
+    machine.run(["chgrp", "postern", TLS_KEY])
+    machine.run(["chmod", "640", TLS_KEY])
+
+
+class TlsFloor(Floor):
+    """Copies a file over TLS, and knows nothing of POP3."""
+
+    tls = True
+
+    def __init__(self, name, programs):
+        super().__init__(name, MBOX, None)
+        self.programs = programs
+
+    def prepare(self, machine):
+        make_certificate(machine)
+        self.command = [self.programs + "/tlsbench", "serve", "/var/mail/big", TLS_CERTIFICATE, TLS_KEY]
+
+
 class Postern(Server):
     """One installation; the settings are rewritten when another of its configurations is to be measured."""
 
@@ -99,12 +131,56 @@ class Postern(Server):
             return
         location = "mbox:/var/mail/%u" if self.kind == MBOX else "maildir:~/Maildir"
         self.machine.write(self.paths["sysconfdir"] + "/postern/postern.conf",
-                           "mail-location = %s\nauthentication = %s\n" % (location, self.method))
+                           "mail-location = %s\nauthentication = %s\n%s" % (location, self.method, self.more_settings()))
         Postern.current = self
+
+    def more_settings(self):
+        """Lines for the settings beyond those."""
+        return ""
 
     def forget(self, user):
         state = self.machine.root + self.paths["localstatedir"] + "/lib/postern/" + user
         shutil.rmtree(state, ignore_errors=True)
+
+
+class PosternTls(Postern):
+    """On the port that begins with TLS."""
+
+    tls = True
+
+    def prepare(self, machine):
+        make_certificate(machine)
+        folder = machine.root + self.paths["localstatedir"] + "/lib/postern-tls"
+        os.makedirs(folder, exist_ok=True)
+        os.chown(folder, *self.user)
+        os.chmod(folder, 0o700)
+        super().prepare(machine)
+        self.command.append("--tls")
+
+    def more_settings(self):
+        return "tls-certificate = %s\ntls-key = %s\n" % (TLS_CERTIFICATE, TLS_KEY)
+
+
+class Stunnel(Server):
+    """In inetd mode: one for each connection, in front of a postern without TLS."""
+
+    tls = True
+
+    def __init__(self, name, user):
+        super().__init__(name, MBOX, "stunnel4", ["/usr/bin/stunnel4", "/etc/stunnel/bench.conf"], user=user)
+        self.behind = Postern(name, MBOX, "pam", user)
+
+    def prepare(self, machine):
+        make_certificate(machine)
+        self.behind.machine = machine
+        machine.write("/etc/stunnel/bench.conf", "cert = %s\nkey = %s\nexec = %s/sbin/postern\nexecArgs = postern\nsyslog = no\n"
+                      "debug = 0\n" % (TLS_CERTIFICATE, TLS_KEY, os.path.dirname(Postern.paths["sbindir"])))
+
+    def select(self):
+        self.behind.select()
+
+    def forget(self, user):
+        self.behind.forget(user)
 
 
 class Popa3d(Server):
@@ -175,6 +251,23 @@ class Dovecot(Server):
 
     def forget(self, user):
         shutil.rmtree("%s/home/%s/mail-dovecot" % (self.machine.root, user), ignore_errors=True)
+
+
+class DovecotTls(Dovecot):
+    """On its port that begins with TLS, and otherwise as it comes: a login process for each connection."""
+
+    tls = True
+
+    def prepare(self, machine):
+        make_certificate(machine)
+        super().prepare(machine)
+        path = machine.root + "/etc/%s.conf" % self.name
+        with open(path, encoding="utf-8") as f:
+            text = f.read()
+        text = text.replace("ssl = no", "ssl = required\nssl_cert = <%s\nssl_key = <%s" % (TLS_CERTIFICATE, TLS_KEY))
+        text = text.replace("port = %d" % self.port, "port = -1").replace("port = 0", "port = %d\n    ssl = yes" % self.port)
+        with open(path, "w", encoding="utf-8") as f:
+            f.write(text.replace("port = -1", "port = 0"))
 
 
 class Courier(Server):
@@ -266,6 +359,8 @@ def ids_of(machine, name):
 def all_servers(service_ids, floors):
     """Every server there is, in the table's order."""
     courier = ["/usr/lib/courier/courier/courierpop3login", "/usr/lib/courier/courier/courierpop3d", "Maildir"]
+    tls = [PosternTls("postern-tls", MBOX, "pam", service_ids), DovecotTls("dovecot-tls", MBOX), Stunnel("stunnel", service_ids),
+           TlsFloor("copy-tls", floors)]
     return [
         Postern("postern", MBOX, "pam", service_ids),
         Postern("postern-users", MBOX, "users", service_ids),
@@ -285,4 +380,4 @@ def all_servers(service_ids, floors):
         Courier("courier-nodelay", MAILDIR, "courier-pop", courier, nodelay=True),
         Floor("floor", None, None, [floors + "/floor"]),
         Floor("floor-static", None, None, [floors + "/floor-static"]),
-    ]
+    ] + (tls if os.path.exists(floors + "/tlsbench") else [])

@@ -770,6 +770,7 @@ def resumes(folder, version):
     check(not first.session_reused, "the first handshake is no full one")
     second = handshake(run, context, session=first.session)
     check(second.session_reused, "not resumed")
+    check((second.session.id != first.session.id) == (version == ssl.TLSVersion.TLSv1_3), "a new ticket, or none, with the old one")
     third = handshake(run, context, session=second.session)
     check(third.session_reused, "not resumed with the ticket of a resumed one")
     check([" resumed=%s " % word in line for word, line in zip(("no", "yes", "yes"), log_of(run, "session-end"))] == [True] * 3,
