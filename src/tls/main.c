@@ -7,7 +7,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <openssl/crypto.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <poll.h>
@@ -23,6 +22,7 @@
 
 #include "common/logrecord.h"
 #include "common/tunnel.h"
+#include "tls/library.h"
 #include "tls/pairs.h"
 #include "tls/policy.h"
 #include "tls/relay.h"
@@ -52,15 +52,6 @@ fix_process(void)
 	signal(SIGPIPE, SIG_IGN);
 	/* When the machine goes down the session is told too; what it has to say still has to reach the client. */
 	signal(SIGTERM, SIG_IGN);
-}
-
-/* No openssl.cnf, which could name modules to load; no texts for errors that nobody will read; no exit handlers. */
-static void
-start_openssl(void)
-{
-	if (OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG | OPENSSL_INIT_NO_LOAD_CRYPTO_STRINGS | OPENSSL_INIT_NO_ATEXIT, NULL) != 1 ||
-	    OPENSSL_init_ssl(OPENSSL_INIT_NO_LOAD_CONFIG | OPENSSL_INIT_NO_LOAD_SSL_STRINGS, NULL) != 1)
-		give_up("OpenSSL does not start");
 }
 
 /* The server name is known only now. */
@@ -149,7 +140,8 @@ main(int argc, char **argv)
 	fix_process();
 	if (receive(TUNNEL_ASK, NULL, 0) == -1)
 		return 0;
-	start_openssl();
+	if (library_start() == NULL)
+		give_up("OpenSSL does not start");
 	ssl = prepare(argv);
 	if (tls_sandbox() == -1)
 		give_up("sandbox");

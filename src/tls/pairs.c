@@ -15,6 +15,7 @@
 #include "common/ioutil.h"
 #include "common/logrecord.h"
 #include "common/tls_files.h"
+#include "tls/library.h"
 
 /* A chain of certificates has a few kilobytes, a key less. */
 #define FILE_BYTES 65536
@@ -80,6 +81,17 @@ read_file(const char *path, bool secret, char buf[FILE_BYTES])
 	return bio;
 }
 
+static X509 *
+next_certificate(BIO *bio)
+{
+	X509 *certificate = X509_new_ex(library, NULL);
+
+	if (certificate != NULL && PEM_read_bio_X509(bio, &certificate, NULL, NULL) != NULL)
+		return certificate;
+	X509_free(certificate);
+	return NULL;
+}
+
 static int
 read_certificates(const char *path, struct pair *pair)
 {
@@ -90,8 +102,8 @@ read_certificates(const char *path, struct pair *pair)
 	if (bio == NULL)
 		return -1;
 	pair->chain = sk_X509_new_null();
-	pair->certificate = PEM_read_bio_X509(bio, NULL, NULL, NULL);
-	while (pair->certificate != NULL && pair->chain != NULL && (next = PEM_read_bio_X509(bio, NULL, NULL, NULL)) != NULL)
+	pair->certificate = next_certificate(bio);
+	while (pair->certificate != NULL && pair->chain != NULL && (next = next_certificate(bio)) != NULL)
 		sk_X509_push(pair->chain, next);
 	BIO_free(bio);
 	explicit_bzero(buf, sizeof(buf)); /* the key may stand in the same file */
@@ -118,7 +130,7 @@ read_key(const char *path, struct pair *pair)
 
 	if (bio == NULL)
 		return -1;
-	pair->key = PEM_read_bio_PrivateKey(bio, NULL, no_pass_phrase, &encrypted);
+	pair->key = PEM_read_bio_PrivateKey_ex(bio, NULL, no_pass_phrase, &encrypted, library, NULL);
 	BIO_free(bio);
 	explicit_bzero(buf, sizeof(buf));
 	if (pair->key != NULL)

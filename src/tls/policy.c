@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "tls/library.h"
+
 /*
  * RFC 9325, section 4.2, and RFC 7905 for processors without AES; TLS 1.3 has three suites, all good.  No RSA key exchange, no CBC,
  * no finite fields: every client since 2014 has one of these.
@@ -34,7 +36,7 @@ SSL_CTX *
 policy_context(const char *minimum)
 {
 	static const unsigned char id[] = "postern";
-	SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
+	SSL_CTX *ctx = SSL_CTX_new_ex(library, NULL, TLS_server_method());
 
 	if (ctx == NULL)
 		return NULL;

@@ -19,6 +19,7 @@
 #include "common/ioutil.h"
 #include "common/limits.h"
 #include "common/logrecord.h"
+#include "tls/library.h"
 
 #define HOUR_SECONDS 3600
 
@@ -42,6 +43,7 @@ struct ticket_keys {
 
 /* This hour's, for new tickets, and the last one's, for old ones. */
 static struct ticket_keys keys[2];
+static EVP_CIPHER *cipher_of_tickets;
 
 /* HKDF-Expand (RFC 5869) for one block of output. */
 static int
@@ -206,7 +208,7 @@ derive_keys(const struct ticket_secret *secret, struct ticket_keys *k)
 
 /* OpenSSL's way of asking for keys; its own values: 0 unknown, 1 good, 2 good but make a new one, -1 failed. */
 static int
-ticket_keys(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_CTX *cipher, EVP_MAC_CTX *mac, int encrypt)
+ticket_keys(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_CTX *ctx, EVP_MAC_CTX *mac, int encrypt)
 {
 	static char digest[] = "SHA256";
 	OSSL_PARAM params[3];
@@ -226,7 +228,7 @@ ticket_keys(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_CTX *ci
 	params[0] = OSSL_PARAM_construct_octet_string(OSSL_MAC_PARAM_KEY, keys[i].authenticate, sizeof(keys[i].authenticate));
 	params[1] = OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, digest, 0);
 	params[2] = OSSL_PARAM_construct_end();
-	if (EVP_CipherInit_ex(cipher, EVP_aes_256_cbc(), NULL, keys[i].encrypt, iv, encrypt) != 1 ||
+	if (EVP_CipherInit_ex(ctx, cipher_of_tickets, NULL, keys[i].encrypt, iv, encrypt) != 1 ||
 	    EVP_MAC_CTX_set_params(mac, params) != 1)
 		return -1;
 	return encrypt || i == 0 ? 1 : 2;
@@ -281,6 +283,8 @@ tickets_prepare(SSL_CTX *ctx, const char *path)
 	if (result == 0)
 		result = tickets_advance(&secret, last_hour + 1) == -1 ? -1 : derive_keys(&secret, &keys[0]);
 	explicit_bzero(&secret, sizeof(secret));
+	if (result == 0 && (cipher_of_tickets = EVP_CIPHER_fetch(library, "AES-256-CBC", NULL)) == NULL)
+		result = -1;
 	SSL_CTX_set_num_tickets(ctx, result == 0 ? 1 : 0);
 	if (result == -1) {
 		SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET);
