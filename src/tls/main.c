@@ -17,6 +17,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <syslog.h>
 #include <unistd.h>
 
@@ -45,7 +46,7 @@ give_up(const char *what)
 static void
 fix_process(void)
 {
-	if (close_range(TUNNEL_TLS_END + 1, ~0U, 0) == -1 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == -1 ||
+	if (syscall(SYS_close_range, TUNNEL_TLS_END + 1, ~0U, 0) == -1 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == -1 ||
 	    setrlimit(RLIMIT_CORE, &(struct rlimit){ 0, 0 }) == -1)
 		give_up("start");
 	umask(077);

@@ -63,9 +63,9 @@ refused(int number)
 }
 
 static int
-limit(int resource, rlim_t value)
+limit(unsigned resource, rlim_t value)
 {
-	return setrlimit((__rlimit_resource_t)resource, &(struct rlimit){ value, value });
+	return setrlimit(resource, &(struct rlimit){ value, value });
 }
 
 static int
