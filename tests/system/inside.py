@@ -12,6 +12,7 @@ import check_pam
 import check_prepared
 import check_processes
 import check_secrets
+import check_siege
 import check_stages
 import check_tls
 import check_units
@@ -44,7 +45,7 @@ def main():
     t.section(lambda tap: make_users())
     t.section(enable)
     for checks in (check_login, check_pam, check_processes, check_stages, check_secrets, check_helper, check_prepared,
-                    check_clients, check_load, check_inetd, check_units, check_tls):
+                   check_clients, check_load, check_siege, check_inetd, check_units, check_tls):
         t.section(checks.run)
     t.end()
 
