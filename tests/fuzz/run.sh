@@ -24,7 +24,7 @@ if [ ! -e Makefile ]; then
 		>configure.out
 fi
 make -s src/common/syscall_names.h >make.out
-targets=${*:-"login maildrop mbox_scan session settings stuffing users"}
+targets=${*:-"login logrecord maildir maildrop mbox_scan session settings state stuffing users"}
 for target in $targets; do
 	make -s "tests/fuzz/fuzz_$target" >make.out
 done

@@ -39,6 +39,17 @@ def opened(kind, count, last):
     return message(65, bytes([kind]) + struct.pack("=II", count, last) + state)
 
 
+def name(folder, octets, content=b"Subject: x\n\nx\n"):
+    return bytes([folder]) + piece(octets) + piece(content)
+
+
+def index(count, *records):
+    """After tests/fuzz/fuzz_state.c has mended it: struct index_header of 160 octets, records, sizes of From_ lines."""
+    head = bytes(16 + 16 + 40) + struct.pack("=QQQQ", 0, 0, count, 0) + bytes(48)
+    sizes = struct.pack("=%dH" % count, *[r[0] - (records[n - 1][0] + records[n - 1][1] + 1 if n else 0) for n, r in enumerate(records)])
+    return head + b"".join(struct.pack("=4Q", *r) for r in records) + sizes + bytes(-len(sizes) % 8)
+
+
 COMMANDS = b"\r\n".join([
     b"CAPA", b"NOOP", b"STAT", b"LIST", b"LIST 1", b"UIDL", b"UIDL 2", b"RETR 1", b"TOP 2 1", b"TOP 1 0", b"LAST", b"DELE 1",
     b"DELE 1", b"RSET", b"RETR 2", b"DELE 2", b"retr 99999999999999999999", b"USER x", b"QUIT", b""])
@@ -55,6 +66,20 @@ SEEDS = {
         piece(message(5, struct.pack("=I", 1) + text(b"\1"))) + piece(message(6, struct.pack("=I", 1) + text(b"\2"))) +
         piece(message(7, struct.pack("=I", 2))),
         bytes([0]) + part(b"not an mbox\n"),
+    ],
+    "logrecord": [b"6:1::text", b"5:3:alice:password", b"6:2:a\\x0a:pam", b"9:1::x", b"6:1:" + b"u" * 2000 + b":x", b"\xff\0\n\"\\", b""],
+    "maildir": [
+        part(b"") + bytes([3]) + name(0, b"1700000000.M1.host") + name(1, b"1700000001.M2P3.host,S=14,W=17:2,FS") + name(1, b"\n\x1b.x:2,") +
+        piece(message(4)) + piece(message(2, struct.pack("=I", 1))) + piece(message(5, struct.pack("=I", 1) + text(b"\2"))) +
+        piece(message(7, struct.pack("=I", 1))),
+        part(b"x1popidx" + bytes(200)) + bytes([2]) + name(0, b"a" * 255) + name(2, b"tmp") + piece(message(4)),
+    ],
+    "state": [
+        bytes([17]) + part(MBOX) + part(index(2, (48, 52, 58, 0), (150, 60, 60, 0))) + part(b"") + part(b"1 2 3\n") + piece(message(4)) +
+        piece(message(5, struct.pack("=I", 1) + text(b"\1"))) + piece(message(7, struct.pack("=I", 1))),
+        bytes([12]) + part(MBOX) + part(b"") + part(bytes(80) + struct.pack("=8Q", 0, 100, 0, 4096, 1, 1, 0, 0) + bytes(12300)) + part(b"") +
+        piece(message(4)),
+        bytes([3]) + part(MBOX * 2) + part(index(1, (48, 52, 58, 0))) + part(b"") + part(b"") + piece(message(3)) + piece(message(4)),
     ],
     "mbox_scan": [bytes([n]) + box for n in (0, 7, 255) for box in (MBOX, INTERNAL, MBOX.replace(b"\n", b"\r\n"), b"\n\n", b"x")],
     "session": [

@@ -1,0 +1,143 @@
+/*
+ * The state folder of an mbox, made by somebody who knows how: where the input says so, index and journal name the mbox at hand
+ * (its inode, size and times, which a fuzzer cannot guess), so that all behind that check is reached.  Then two sessions, the
+ * second on what the first has left.  The input: which of them to mend, the mbox, index, journal, last, the session's messages.
+ */
+#include "fuzz.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "maildrop/mbox_index.h"
+#include "maildrop/serve.h"
+
+#define PART_BYTES 16384
+
+/* struct header of maildrop/journal.c begins like this. */
+struct journal_start {
+	char magic[16];
+	unsigned char id[16], nonce[32];
+	uint64_t ino, size;
+};
+
+enum { MEND_INDEX = 1, MEND_INDEX_GROWN = 2, MEND_JOURNAL = 4, MEND_JOURNAL_SIZE = 8, TWICE = 16 };
+
+static struct fuzz_input
+part(struct fuzz_input *in)
+{
+	size_t len = fuzz_octet(in);
+
+	return fuzz_piece(in, len << 8 | fuzz_octet(in));
+}
+
+static void
+put_index(struct fuzz_input piece, const struct stat *st, unsigned mend)
+{
+	static unsigned char file[sizeof(struct index_header) + PART_BYTES];
+	struct index_header h;
+	size_t len = piece.len < PART_BYTES ? piece.len : PART_BYTES;
+
+	memset(file, 0, sizeof(h));
+	memcpy(file, piece.p, len);
+	if ((mend & MEND_INDEX) != 0) {
+		memcpy(&h, file, sizeof(h));
+		memcpy(h.magic, "postern index 1", sizeof(h.magic));
+		h.dev = st->st_dev;
+		h.ino = st->st_ino;
+		file_state_of(st, &h.state);
+		if ((mend & MEND_INDEX_GROWN) != 0)
+			h.state.size /= 2;
+		h.end = h.state.size;
+		h.begin = h.begin < h.end ? h.begin : 0;
+		h.count %= 64;
+		h.tail_hash = h.records_hash = h.from_hash = h.digests_hash = h.suffixes_hash = h.hash = 0;
+		memcpy(file, &h, sizeof(h));
+		len = len < sizeof(h) ? sizeof(h) : len;
+	}
+	if (piece.len > 0)
+		fuzz_file("state/index", file, len);
+}
+
+static void
+put_journal(struct fuzz_input piece, const struct stat *st, unsigned mend)
+{
+	static unsigned char file[PART_BYTES * 2];
+	struct journal_start h;
+	size_t len = piece.len < sizeof(file) ? piece.len : sizeof(file);
+
+	if (len < sizeof(h))
+		return;
+	memcpy(file, piece.p, len);
+	if ((mend & MEND_JOURNAL) != 0) {
+		memcpy(&h, file, sizeof(h));
+		memcpy(h.magic, "postern journal", sizeof(h.magic));
+		h.ino = st->st_ino;
+		if ((mend & MEND_JOURNAL_SIZE) != 0)
+			h.size = (uint64_t)st->st_size;
+		memcpy(file, &h, sizeof(h));
+	}
+	fuzz_file("state/journal", file, len);
+}
+
+static void
+clean(void)
+{
+	char path[128];
+	struct dirent *entry;
+	DIR *folder;
+
+	snprintf(path, sizeof(path), "%s/mbox.lock", fuzz_folder());
+	unlink(path);
+	snprintf(path, sizeof(path), "%s/state", fuzz_folder());
+	mkdir(path, 0700);
+	FUZZ_CHECK((folder = opendir(path)) != NULL);
+	while ((entry = readdir(folder)) != NULL)
+		unlinkat(dirfd(folder), entry->d_name, 0);
+	closedir(folder);
+}
+
+static void
+serve(struct fuzz_input in)
+{
+	char mail[160];
+	/* The user's name is that of the state folder. */
+	struct maildrop_owner owner = { .user = "state", .home = "/", .mail = mail, .state_directory = fuzz_folder() };
+	struct fuzz_input message;
+	int pair[2];
+
+	snprintf(mail, sizeof(mail), "mbox:%s/mbox", fuzz_folder());
+	FUZZ_CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, pair) == 0);
+	while ((message = fuzz_piece(&in, fuzz_octet(&in))).len > 0)
+		send(pair[0], message.p, message.len, 0);
+	shutdown(pair[0], SHUT_WR);
+	maildrop_serve(pair[1], &owner, -1);
+	close(pair[0]);
+	close(pair[1]);
+}
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct fuzz_input in = { data, size }, mbox, piece;
+	unsigned mend = fuzz_octet(&in);
+	struct stat st;
+
+	clean();
+	mbox = part(&in);
+	FUZZ_CHECK(stat(fuzz_file("mbox", mbox.p, mbox.len), &st) == 0);
+	piece = part(&in);
+	put_index(piece, &st, mend);
+	put_journal(part(&in), &st, mend);
+	piece = part(&in);
+	if (piece.len > 0)
+		fuzz_file("state/last", piece.p, piece.len);
+	serve(in);
+	if ((mend & TWICE) != 0)
+		serve(in);
+	return 0;
+}
