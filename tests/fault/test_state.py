@@ -67,7 +67,9 @@ def noise(path, old, chance, other):
 
 
 def noisy_end(path, old, chance, other):
-    write(path, old[:64] + chance.randbytes(max(len(old) - 64, 100)))
+    """What stands in front is whole, and tells of more."""
+    whole = len(old) * 3 // 4
+    write(path, old[:whole] + chance.randbytes(len(old) - whole or 100))
 
 
 def zeros(path, old, chance, other):
