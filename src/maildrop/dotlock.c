@@ -32,6 +32,9 @@
 /* Our lock, open for as long as we hold it, so that no other file gets its inode number.  -1: none. */
 static int ours = -1;
 
+/* The last one that was ours: if it is still there when we hold none, it could not be removed. */
+static struct stat last;
+
 static int
 lock_path(char path[PATH_BYTES], const char *mailbox)
 {
@@ -63,6 +66,12 @@ private_path(char path[PATH_BYTES], const char *mailbox, const char *what)
 
 #define TEMPORARY ""
 #define ASIDE "old"
+
+static bool
+same_file(const struct stat *a, const struct stat *b)
+{
+	return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
+}
 
 /* --- others' locks --- */
 
@@ -103,23 +112,17 @@ from_before_boot(const struct stat *st)
 	    st->st_mtim.tv_sec < now.tv_sec - up.tv_sec - STALE_SECONDS;
 }
 
-/* Asked when we hold no lock.  now: what the file system says, which may be another machine's clock. */
+/* now: what the file system says, which may be another machine's clock. */
 static bool
 is_stale(const char *path, const struct stat *st, time_t now)
 {
 	pid_t owner = lock_owner(path);
 
-	if (owner == getpid())
-		return true; /* we hold none: it is one that could not be removed */
+	if (owner == getpid() && same_file(st, &last))
+		return true;
 	if (owner > 0 && !from_before_boot(st))
 		return kill(owner, 0) == -1 && errno == ESRCH;
 	return st->st_mtim.tv_sec < now - STALE_SECONDS;
-}
-
-static bool
-same_file(const struct stat *a, const struct stat *b)
-{
-	return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
 }
 
 /*
@@ -195,6 +198,7 @@ lock_with(int fd, const char *temporary, const char *path, const char *mailbox)
 		return DOTLOCK_FAILED;
 	if ((result = judge_lock(path, mailbox, st.st_mtim.tv_sec)) != DOTLOCK_OK)
 		return result;
+	last = st;
 	return link_lock(fd, temporary, path);
 }
 

@@ -19,7 +19,7 @@ enum dotlock_result {
  */
 enum dotlock_result dotlock_try(const char *mailbox);
 
-/* Removes a lock that is stale, and does nothing else: a login that needs no locks cleans up after a crash, too. */
+/* Removes a lock that is stale, and what a kill left on the way to one: a login that needs no locks cleans up, too. */
 void dotlock_clean(const char *mailbox);
 
 /* Sets the lock's time to now, so that others do not think it stale.  0 or -1. */
