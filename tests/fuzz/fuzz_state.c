@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "maildrop/journal.h"
 #include "maildrop/mbox_index.h"
 #include "maildrop/serve.h"
 
@@ -127,6 +128,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	unsigned mend = fuzz_octet(&in);
 	struct stat st;
 
+	journal_block_bytes = 4096;
 	clean();
 	mbox = part(&in);
 	FUZZ_CHECK(stat(fuzz_file("mbox", mbox.p, mbox.len), &st) == 0);

@@ -7,6 +7,7 @@ import sys
 
 sys.dont_write_bytecode = True
 
+import ctypes  # noqa: E402
 import os  # noqa: E402
 import resource  # noqa: E402
 import select  # noqa: E402
@@ -306,6 +307,25 @@ def arguments(folder):
             check(not any("xxx" in r or "%n" in r for r in h.log_records()), "argv[0] is logged: %.80r" % h.records)
 
 
+def no_argument(folder):
+    """execve with argc 0 (CVE-2021-4034); Linux from 5.18 on makes an empty argument of it."""
+    run = new_run(folder)
+    libc = ctypes.CDLL(None)
+    words = (ctypes.c_char_p * 1)(None)
+    variables = [("%s=%s" % pair).encode() for pair in run.environment().items()]
+    variables = (ctypes.c_char_p * (len(variables) + 1))(*variables, None)
+
+    def before():
+        libc.execve(run.helper.encode(), words, variables)
+
+    with helper_of(run, before=before) as h:
+        got = h.ask(w.login())
+        h.sock.close()
+        status = h.ends()
+        check(status in (0, 1) and (status == 1 or got[0][0] == w.OPENED), "status %s, %s" % (status, got))
+        check(all(r.startswith(("6:2:alice:", "3:")) for r in h.log_records()), "log: %s" % h.records)
+
+
 def missing_descriptors(folder):
     """Each subset of 0 to 2 closed.  (What is there then, only root can see: tests/system/check_helper.py.)"""
     run = new_run(folder)
@@ -411,6 +431,7 @@ def main(folder, tap):
         tap.run("what the session is given can only be read, %s" % kind, only_reading, folder, kind)
         tap.run("the session is killed after each message, %s" % kind, killed_at_each_point, folder, kind)
     tap.run("arguments of the helper", arguments, folder)
+    tap.run("no argument at all", no_argument, folder)
     tap.run("descriptors 0 to 2 closed at exec", missing_descriptors, folder)
     tap.run("limits that the caller sets", low_limits, folder)
     tap.run("signals ignored, blocked and pending", odd_signals, folder)

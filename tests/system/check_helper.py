@@ -225,6 +225,27 @@ def forged_lines(t):
             "forged lines: login and end are alice's")
 
 
+def long_host_name(t):
+    """The host name in a dot-lock has 64 characters (LP 941968: liblockfile's buffer)."""
+    before = socket.gethostname()
+    name = "h" * 64
+    socket.sethostname(name)
+    mail.make_mbox("alice", mail.MADE)
+    with Pop().enter("alice") as pop:
+        pop.must("DELE 1")
+        pop.must("QUIT")
+    t.equal(left_behind(), "", "a host name of 64 characters: locked, updated, unlocked")
+    write("/var/mail/alice.lock", "%d\n%s\n" % (2 ** 31 - 1, name))
+    configure(failure_delay=0, lock_timeout=0)
+    answer = Pop().greet().login("alice", "secret")
+    t.ok(answer[:4] in (b"+OK ", b"-ERR"), "a host name of 64 characters, a process number of ten digits in a foreign lock: an answer", answer)
+    socket.sethostname(before)
+    all_gone()
+    if os.path.exists("/var/mail/alice.lock"):
+        os.unlink("/var/mail/alice.lock")
+    configure(failure_delay=0)
+
+
 def dead_session(t):
     """kill -9 of the session at each point: the helper ends within two seconds, nothing stays."""
     mail.make_mbox("alice", mail.MADE)
@@ -245,6 +266,6 @@ def run(t):
     all_gone()
     check_pam.build()
     mail.make_mbox("alice", mail.MADE)
-    for check in (missing_descriptors, many_descriptors, callers, not_a_session, failed_drops, brute_force, alike, forged_lines, dead_session):
+    for check in (missing_descriptors, many_descriptors, callers, not_a_session, failed_drops, brute_force, alike, forged_lines, long_host_name, dead_session):
         t.section(check)
     wait_for(lambda: not left_behind())

@@ -25,9 +25,10 @@ SLACK = 20
 
 
 def build():
-    """Installs the module beside the others."""
+    """Installs the modules, of PAM and of the name service, beside the others."""
     folder = os.path.dirname(glob.glob("/lib/*/security/pam_unix.so")[0])
     sh("cc -Wall -Werror -shared -fPIC -o %s/pam_odd.so %s/tests/system/pam_odd.c -lpam" % (folder, SOURCES))
+    sh("cc -Wall -Werror -shared -fPIC -o %s/../libnss_odd.so.2 %s/tests/system/nss_odd.c" % (folder, SOURCES))
 
 
 def use(way):
@@ -72,15 +73,20 @@ def refused(t, way, answer, reason):
 class Hanging(threading.Thread):
     """A login that the module lets hang; what the client sees of it."""
 
-    def __init__(self, way):
+    def __init__(self, way, user="alice"):
         super().__init__()
         self.way, self.answer, self.seconds, self.closed = way, b"", 0, False
-        use(way)
+        if user == "alice":
+            use(way)
+        else:
+            configure(failure_delay=0, authentication=way)
         self.pop = Pop(timeout=LOGIN_SECONDS + SLACK).greet()
-        self.pop.must("USER alice")
+        self.pop.must("USER " + user)
         self.began = time.monotonic()
         self.pop.send("PASS secret")
-        self.pid = left_pid(way)
+        self.pid = left_pid(way) if user == "alice" else 0
+        if not self.pid:
+            time.sleep(1)  # it has read the settings by then
         self.start()
 
     def run(self):
@@ -91,16 +97,21 @@ class Hanging(threading.Thread):
 
 
 def hanging(t):
-    """A module that never comes back, and hears no signal but SIGKILL; another that stops itself."""
+    """A module that never comes back, and hears no signal but SIGKILL; another that stops itself; and a name service that does not
+    answer, for PAM and for shadow."""
     mark = journal_mark()
-    for client in [Hanging(way) for way in ("hang", "stop")]:
+    sh("cp /etc/nsswitch.conf /run/nsswitch && sed -i -E 's/^(passwd|shadow):.*/\\1: files odd/' /etc/nsswitch.conf")
+    clients = [Hanging(way) for way in ("hang", "stop")] + [Hanging(way, "nss-hangs") for way in ("pam", "shadow")]
+    for client in clients:
         client.join()
-        what = "PAM module: %s: " % client.way
+        what = "%s: %s: " % ("PAM module" if client.pid else "name service that hangs", client.way)
         t.ok(client.answer.startswith(TEMPORARY) and client.closed, what + "the client is told [SYS/TEMP]", client.answer)
         t.ok(LOGIN_SECONDS - 1 < client.seconds < LOGIN_SECONDS + SLACK, what + "after 30 seconds", client.seconds)
-        t.ok(ended(client.pid), what + "it is killed")
+        if client.pid:
+            t.ok(ended(client.pid), what + "it is killed")
     t.equal(left_behind(), "", "PAM module: hang, stop: nothing is left")
-    t.equal(login_lines(mark), ["login-failed reason=timeout"] * 2, "PAM module: hang, stop: one line each says why")
+    t.equal(login_lines(mark), ["login-failed reason=timeout"] * len(clients), "PAM module: hang, stop: one line each says why")
+    sh("cp /run/nsswitch /etc/nsswitch.conf")
 
 
 def abandoned(t):
