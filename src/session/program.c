@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -59,14 +58,6 @@ program_release(struct program *p)
 		p->pid = -1;
 }
 
-static bool
-peer_is_gone(int fd)
-{
-	struct pollfd p = { .fd = fd };
-
-	return poll(&p, 1, 0) == 1 && (p.revents & POLLHUP) != 0;
-}
-
 ssize_t
 program_heard(struct program *p, char *datagram, size_t size, uid_t *sender)
 {
@@ -83,13 +74,14 @@ program_heard(struct program *p, char *datagram, size_t size, uid_t *sender)
 
 	if (p->log == -1 || (n == -1 && (errno == EAGAIN || errno == EINTR)))
 		return -1;
-	/* A library may write nothing, which arrives as an empty datagram. */
-	if (n == -1 || (n == 0 && peer_is_gone(p->log))) {
+	c = n == -1 ? NULL : CMSG_FIRSTHDR(&msg);
+	/* A library may write nothing, which arrives as an empty datagram: it has a sender, and the end has none. */
+	if (n == -1 || (n == 0 && c == NULL)) {
 		close(p->log);
 		p->log = -1;
 		return -1;
 	}
-	if ((c = CMSG_FIRSTHDR(&msg)) != NULL && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_CREDENTIALS)
+	if (c != NULL && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_CREDENTIALS)
 		memcpy(&from, CMSG_DATA(c), sizeof(from));
 	*sender = from.uid;
 	return n;
