@@ -12,7 +12,7 @@ import subprocess
 import sys
 
 BUILD = os.environ.get("top_builddir", ".")
-PROGRAMS = ("postern", "postern-helper")
+PROGRAMS = ("postern", "postern-helper", "postern-tls")
 
 # Each with its reason.  What these need themselves is in CLOSURE.
 NEEDED = {
@@ -28,11 +28,21 @@ NEEDED = {
         "libnettle.so.8": "SHA-256 of a message, for its unique-id; where there is no archive of it",
     },
 }
+NEEDED["postern-tls"] = {
+    "libc.so.6": "everything",
+    "libinih.so.1": NEEDED["postern"]["libinih.so.1"],
+    "libssl.so.3": "TLS",
+    "libcrypto.so.3": "TLS",
+}
 CLOSURE = {
+    "postern-tls": {"linux-vdso.so.1", "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1"},
     "postern": {"linux-vdso.so.1", "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1"},
     "postern-helper": {"linux-vdso.so.1", "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1",
                        "libaudit.so.1", "libcap-ng.so.0"},  # libpam's, for the audit log
 }
+
+# Where each has its main().
+FOLDERS = {"postern": "session", "postern-helper": "helper", "postern-tls": "tls"}
 
 results = []
 
@@ -85,7 +95,7 @@ def check_cet(name, cflags):
     if "-fcf-protection" not in cflags:
         skip(name + ": CET (IBT, shadow stack)", "the compiler has none for this processor")
         return
-    objects = sorted(glob.glob(os.path.join(BUILD, "src", "session" if name == "postern" else "helper", "*.o")))
+    objects = sorted(glob.glob(os.path.join(BUILD, "src", FOLDERS[name], "*.o")))
     bare = [o for o in objects if not re.search(r"IBT, SHSTK", run("readelf", "-nW", o))]
     ok(objects and not bare, name + ": CET (IBT, shadow stack) in all that is compiled", bare)
 
@@ -122,6 +132,9 @@ def main():
     print("# %s, %s" % (compiler, cflags or "no hardening"))
     for name in PROGRAMS:
         path = os.path.join(BUILD, "src", name)
+        if name == "postern-tls" and not os.path.exists(path):
+            skip(name, "configured with --without-tls")
+            continue
         if cflags:
             check_hardening(name, path, cflags)
         else:
