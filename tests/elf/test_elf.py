@@ -75,16 +75,19 @@ def check_hardening(name, path, cflags):
     header, segments, dynamic = run("readelf", "-hW", path), run("readelf", "-lW", path), run("readelf", "-dW", path)
     symbols = run("readelf", "-sW", "--dyn-syms", path)
     ok(re.search(r"Type:\s+DYN", header) and "PIE" in dynamic, name + ": position-independent (PIE)", header)
-    ok("GNU_RELRO" in segments and re.search(r"\(FLAGS\).*BIND_NOW|\(BIND_NOW\)|FLAGS_1.*NOW", dynamic), name + ": full RELRO, BIND_NOW", dynamic)
+    ok("GNU_RELRO" in segments and re.search(r"\(FLAGS\).*BIND_NOW|\(BIND_NOW\)|FLAGS_1.*NOW", dynamic),
+       name + ": full RELRO, BIND_NOW", dynamic)
     ok(re.search(r"GNU_STACK\s.* RW\s", segments), name + ": no executable stack", segments)
-    ok(not [line for line in segments.splitlines() if re.search(r"LOAD.* RWE ", line)], name + ": no segment is writable and executable", segments)
+    ok(not [line for line in segments.splitlines() if re.search(r"LOAD.* RWE ", line)],
+       name + ": no segment is writable and executable", segments)
     ok(not re.search(r"\((RPATH|RUNPATH)\)", dynamic), name + ": no RPATH", dynamic)
     ok(not re.search(r"\(TEXTREL\)|FLAGS.*TEXTREL", dynamic), name + ": no text relocations", dynamic)
     ok("__stack_chk_fail" in symbols, name + ": stack protector")
     ok(re.search(r"\b__(memcpy|vsnprintf|snprintf|explicit_bzero|read)_chk\b", symbols), name + ": FORTIFY",
        sorted(set(re.findall(r"\b\w+_chk\b", symbols))))
     banned = set(re.findall(r"\bUND (gets|sprintf|vsprintf|strcat|strtok|system|popen|tmpnam|mktemp|exec\w+|fexecve|posix_spawn\w*)@", symbols))
-    ok(banned == ({"execve"} if name == "postern" else set()), name + ": calls nothing that runs a program or writes without a bound, "
+    ok(banned == ({"execve"} if name == "postern" else set()),
+       name + ": calls nothing that runs a program or writes without a bound, "
        "but the monitor's execve", sorted(banned))
     check_cet(name, cflags)
     ok("-fstack-clash-protection" in cflags, name + ": stack clash protection", cflags)

@@ -111,7 +111,8 @@ def wrong_openings(folder):
     mbox = os.open("/dev/zero", os.O_RDONLY)
     opened = w.opened(w.MBOX, 1)
     for what, octets, fds in (
-            ("no field", w.message(w.OPENED), []), ("kind 0", w.opened(w.MBOX, 1)[:1] + b"\0" + opened[2:], [w.memfd(good), mbox]),
+            ("no field", w.message(w.OPENED), []), ("kind 0", w.opened(w.MBOX, 1)[:1] + b"\0" + opened[2:],
+                                                    [w.memfd(good), mbox]),
             ("kind 3", w.opened(w.MBOX, 1)[:1] + b"\3" + opened[2:], [w.memfd(good), mbox]),
             ("cut off", opened[:-1], [w.memfd(good), mbox]), ("too long", opened + b"\0", [w.memfd(good), mbox]),
             ("no descriptor", opened, []), ("one descriptor", opened, [w.memfd(good)]),
@@ -182,7 +183,8 @@ def odd_mailboxes(folder):
     pair = socket.socketpair()
     for what, fd in (("a FIFO", os.open(fifo, os.O_RDWR)), ("a folder", os.open(folder, os.O_RDONLY)),
                      ("a socket", pair[0].fileno()), ("/dev/zero", os.open("/dev/zero", os.O_RDONLY)),
-                     ("/dev/null", os.open("/dev/null", os.O_RDWR)), ("only to write", os.open(fifo + ".w", os.O_WRONLY | os.O_CREAT)),
+                     ("/dev/null", os.open("/dev/null", os.O_RDWR)),
+                     ("only to write", os.open(fifo + ".w", os.O_WRONLY | os.O_CREAT)),
                      ("a path", os.open(fifo, os.O_PATH)), ("the session's own socket", None)):
         with Stage(folder) as s:
             own = s.fake.sock.fileno() if fd is None else fd
@@ -206,8 +208,10 @@ def wrong_files(folder):
     record = (0, 17, 20, 0)
     good = os.open(path, os.O_RDONLY)
     for what, octets, fds, ends in (
-            ("another message", w.message(w.FILE, w.numbers(2)), [good], True), ("no descriptor", w.message(w.FILE, w.numbers(1)), [], True),
-            ("two descriptors", w.message(w.FILE, w.numbers(1)), [good, good], True), ("too long", w.message(w.FILE, w.numbers(1) + b"x"), [good], True),
+            ("another message", w.message(w.FILE, w.numbers(2)), [good], True),
+            ("no descriptor", w.message(w.FILE, w.numbers(1)), [], True),
+            ("two descriptors", w.message(w.FILE, w.numbers(1)), [good, good], True),
+            ("too long", w.message(w.FILE, w.numbers(1) + b"x"), [good], True),
             ("cut off", w.message(w.FILE, b"\1"), [good], True), ("GONE with a descriptor", w.message(w.GONE), [good], True),
             ("VERIFIED", w.message(w.VERIFIED, bytes(40)), [], True), ("LOGIN", w.login(), [], True),
             ("a FIFO", w.message(w.FILE, w.numbers(1)), [os.open(path + ".fifo", os.O_RDWR)], False),
@@ -255,12 +259,15 @@ def wrong_ids(folder):
         return w.memfd(w.numbers(*start) + text)
 
     for what, octets, fd in (
-            ("not sealed", w.message(w.IDS), w.memfd(w.numbers(0, 1, 2) + b"ab", 0)), ("empty id", w.message(w.IDS), ids((0, 0, 2), b"ab")),
+            ("not sealed", w.message(w.IDS), w.memfd(w.numbers(0, 1, 2) + b"ab", 0)),
+            ("empty id", w.message(w.IDS), ids((0, 0, 2), b"ab")),
             ("71 octets", w.message(w.IDS), ids((0, 71, 72), b"a" * 72)), ("a space", w.message(w.IDS), ids((0, 1, 2), b" b")),
             ("a CR LF", w.message(w.IDS), ids((0, 2, 4), b"\r\nab")), ("8 bits", w.message(w.IDS), ids((0, 1, 2), b"\xe4b")),
             ("a NUL", w.message(w.IDS), ids((0, 1, 2), b"\0b")), ("backwards", w.message(w.IDS), ids((2, 1, 0), b"ab")),
-            ("beyond the end", w.message(w.IDS), ids((0, 1, 60), b"ab")), ("2^32 - 1", w.message(w.IDS), ids((0xfffffff0, 0xffffffff, 5), b"ab")),
-            ("a short table", w.message(w.IDS), w.memfd(w.numbers(0, 1))), ("too long a message", w.message(w.IDS, b"x"), ids((0, 1, 2), b"ab")),
+            ("beyond the end", w.message(w.IDS), ids((0, 1, 60), b"ab")),
+            ("2^32 - 1", w.message(w.IDS), ids((0xfffffff0, 0xffffffff, 5), b"ab")),
+            ("a short table", w.message(w.IDS), w.memfd(w.numbers(0, 1))),
+            ("too long a message", w.message(w.IDS, b"x"), ids((0, 1, 2), b"ab")),
             ("no descriptor", w.message(w.IDS), None), ("another answer", w.message(w.UPDATED, b"\1" + w.numbers(0, 2)), None)):
         with Stage(folder) as s:
             s.open_maildir(record, record)
@@ -334,11 +341,12 @@ def hang_up(folder, late):
 
 
 def log_datagrams(folder):
-    """Datagrams on the log's socket, all there before the monitor looks, and an empty one in front: each is one line at most, printable, whatever is in it.  (Whose name the lines of a
-    mailbox's owner bear: tests/system/check_helper.py.)"""
+    """Datagrams on the log's socket, all there before the monitor looks, and an empty one in front: each is one line at most,
+    printable, whatever is in it.  (Whose name the lines of a mailbox's owner bear: tests/system/check_helper.py.)"""
     with Stage(folder) as s:
         os.kill(s.client.process.pid, signal.SIGSTOP)
-        for octets in (b"", b"\0", b"x", b"6:1::a\nsession-end how=quit user=\"root\"", b"6:1::" + b"x" * 100000, b"6:2:" + b"u" * 5000 + b":pam",
+        for octets in (b"", b"\0", b"x", b"6:1::a\nsession-end how=quit user=\"root\"", b"6:1::" + b"x" * 100000,
+                       b"6:2:" + b"u" * 5000 + b":pam",
                        b"9:1::x", b"6:9::x", b"6:1:no end", b":::::::", b"6:1::\x1b[2J\xff\r\n", b"6:1::%n%s%n"):
             s.fake.log.send(octets)
         with open("/dev/null") as f:
@@ -350,7 +358,8 @@ def log_datagrams(folder):
         s.fake.close()
         s.client.end()
         lines = pt.read_file(s.run.log).splitlines()
-        check(all(re.match(rb"postern\[\d+\]: (note|helper-says|session-end|login|helper-failed) [ -~]*$", line) for line in lines),
+        check(all(re.match(rb"postern\[\d+\]: (note|helper-says|session-end|login|helper-failed) [ -~]*$", line)
+                  for line in lines),
               "log: %s" % lines)
         ends = [line for line in lines if b"]: session-end" in line]
         check(len(ends) == 1 and b"how=refused" in ends[0] and len(lines) == 13, "%d lines: %s" % (len(lines), lines))

@@ -72,7 +72,8 @@ def bad_logins(folder):
     good = w.login()
     texts = w.text(b"alice") + w.text(b"secret")
     for what, octets in (
-            ("nothing but the type", b"\1"), ("cut off", good[:-1]), ("cut in the password", good[:-4]), ("one more octet", good + b"\0"),
+            ("nothing but the type", b"\1"), ("cut off", good[:-1]), ("cut in the password", good[:-4]),
+            ("one more octet", good + b"\0"),
             ("a second LOGIN behind", good + good), ("a mechanism of 0", w.message(w.LOGIN, texts + b"\0")),
             ("a mechanism of 255", w.message(w.LOGIN, texts + b"\xff")),
             ("a length of 4 GiB", w.message(w.LOGIN, w.numbers(0xffffffff) + b"alice")),
@@ -112,7 +113,8 @@ def nothing_then_gone(folder):
 def impossible_names(folder):
     """Answered like a wrong password, without a look at any file."""
     run = new_run(folder)
-    for name in (b"", b"-alice", b".alice", b"a/b", b"../alice", b"/etc/passwd", b"a:b", b"a b", b"\xc3\xa4", b"al\x1bice", b"a\nb",
+    for name in (b"", b"-alice", b".alice", b"a/b", b"../alice", b"/etc/passwd", b"a:b", b"a b", b"\xc3\xa4", b"al\x1bice",
+                 b"a\nb",
                  b"\x7f", b"..", b"a" * 248):
         with helper_of(run) as h:
             got = h.ask(w.login(name))
@@ -333,7 +335,8 @@ def missing_descriptors(folder):
         with helper_of(run, before=lambda closed=closed: [os.close(fd) for fd in closed]) as h:
             opened(h)
             got = h.ask(w.message(w.UPDATE, w.numbers(0)))
-            check(got[0][:2] == bytes([w.UPDATED, 1]) and h.ends() == 0, "%s closed: status %s" % (closed, h.process.returncode))
+            check(got[0][:2] == bytes([w.UPDATED, 1]) and h.ends() == 0,
+                  "%s closed: status %s" % (closed, h.process.returncode))
 
 
 def low_limits(folder):

@@ -42,7 +42,8 @@ def missing_descriptors(t):
         with helper(before=lambda closed=closed: [os.close(fd) for fd in closed]) as h:
             t.ok(h.ask(w.login())[0][:1] == OPENED, "descriptors %s closed: a login" % (closed,))
             have = descriptors_of(h.process.pid)
-            t.equal([have.get(fd) for fd in closed], ["/dev/null"] * len(closed), "descriptors %s closed: nothing else gets there" % (closed,))
+            t.equal([have.get(fd) for fd in closed], ["/dev/null"] * len(closed),
+                    "descriptors %s closed: nothing else gets there" % (closed,))
 
 
 def many_descriptors(t):
@@ -108,7 +109,8 @@ def not_a_session(t):
     listener = socket.create_server(("127.0.0.1", 0))
     tcp = socket.create_connection(listener.getsockname())
     pipe, null, terminal = os.pipe(), os.open("/dev/null", os.O_RDWR), pty.openpty()
-    for what, fd in (("TCP", tcp.fileno()), ("a pipe", pipe[0]), ("a terminal", terminal[1]), ("a file", null), ("nothing", None)):
+    for what, fd in (("TCP", tcp.fileno()), ("a pipe", pipe[0]), ("a terminal", terminal[1]), ("a file", null),
+                     ("nothing", None)):
         with helper(before=lambda fd=fd: os.dup2(fd, 3) if fd is not None else os.close(3)) as h:
             t.equal(h.ends(), 1, "%s on descriptor 3: the helper ends" % what)
             records = h.log_records()
@@ -142,7 +144,8 @@ def failed_drops(t):
     for what, before in (("an empty bounding set", drop_bounding_set), ):
         with helper(before=before) as h:
             got = h.ask(w.login())
-            t.ok(got and got[0][:1] != OPENED and h.ends() is not None and h.log_records(), what + ": refused with a reason", (got, h.records))
+            t.ok(got and got[0][:1] != OPENED and h.ends() is not None and h.log_records(), what + ": refused with a reason",
+                 (got, h.records))
     with helper(before=lambda: resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))) as h:
         got = h.ask(w.login())
         t.ok(got[0][:1] == OPENED, "RLIMIT_NPROC=0 of the caller: its own limits are set, and it works", h.log_records())
@@ -188,14 +191,17 @@ def alike(t):
        "usermod -L t-locked && chage -E 1 t-expired && passwd -d t-empty && passwd -l t-empty", check=False)
     with open("/etc/shadow") as f:
         stored = {line.split(":")[0]: line.split(":")[1] for line in f}
-    write(USERS, "t-right:%s:1234:1234::/srv/x::\nt-locked:!%s:1234:1234::/srv/x::\nt-empty:*:1234:1234::/srv/x::\nt-scheme:{NTLM}x:1:1::/::\n" % (
+    write(USERS,
+          "t-right:%s:1234:1234::/srv/x::\nt-locked:!%s:1234:1234::/srv/x::\nt-empty:*:1234:1234::/srv/x::\nt-scheme:{NTLM}x:1:1::/::\n" % (
         stored["t-right"], stored["t-right"]), 0o600)
     for method in ("shadow", "users", "pam"):
         configure(failure_delay=0, authentication=method)
         times = {}
-        for name in ("t-right", "nobody-there", "t-locked", "t-empty") + (("t-expired",) if method != "users" else ("t-scheme",)):
+        for name in ("t-right", "nobody-there", "t-locked", "t-empty") + (("t-expired",)
+                                                                          if method != "users" else ("t-scheme",)):
             answers, times[name] = processor_time(name.encode(), b"secret" if name == "t-expired" else b"wrong")
-            t.equal(answers, [bytes([w.REFUSED, w.AUTH, again]) for again in (1, 1, 0)], "%s, %s: answered like all" % (method, name))
+            t.equal(answers, [bytes([w.REFUSED, w.AUTH, again]) for again in (1, 1, 0)],
+                    "%s, %s: answered like all" % (method, name))
         text = ", ".join("%s %.0f ms" % (name, 1000 * seconds) for name, seconds in times.items())
         if method == "pam":
             t.say("pam: " + text)
@@ -217,10 +223,12 @@ def forged_lines(t):
         pop.must("QUIT")
     logged(mark, "^session-end ")
     lines = [e["MESSAGE"] for e in journal(mark, "")]
-    t.equal(sorted({line.split(" ")[0] for line in lines}), ["helper-says", "login", "maildrop", "session-end"], "forged lines: no event but the allowed")
+    t.equal(sorted({line.split(" ")[0] for line in lines}), ["helper-says", "login", "maildrop", "session-end"],
+            "forged lines: no event but the allowed")
     t.ok(all('user="alice" rip=127.0.0.1 ' in line for line in lines if line.startswith("maildrop ")) and
          len([line for line in lines if line.startswith("maildrop ")]) == 3, "forged lines: notes bear the owner's name", lines)
-    t.equal(len([line for line in lines if line.startswith("helper-says ")]), 3, "forged lines: the rest is text of the helper's")
+    t.equal(len([line for line in lines if line.startswith("helper-says ")]), 3,
+            "forged lines: the rest is text of the helper's")
     t.equal([e["POSTERN_USER"] for e in journal(mark, "") if e.get("POSTERN_EVENT") in ("login", "session-end")], ["alice"] * 2,
             "forged lines: login and end are alice's")
 
@@ -238,7 +246,8 @@ def long_host_name(t):
     write("/var/mail/alice.lock", "%d\n%s\n" % (2 ** 31 - 1, name))
     configure(failure_delay=0, lock_timeout=0)
     answer = Pop().greet().login("alice", "secret")
-    t.ok(answer[:4] in (b"+OK ", b"-ERR"), "a host name of 64 characters, a process number of ten digits in a foreign lock: an answer", answer)
+    t.ok(answer[:4] in (b"+OK ", b"-ERR"),
+         "a host name of 64 characters, a process number of ten digits in a foreign lock: an answer", answer)
     socket.sethostname(before)
     all_gone()
     if os.path.exists("/var/mail/alice.lock"):
@@ -251,7 +260,8 @@ def dead_session(t):
     mail.make_mbox("alice", mail.MADE)
     before = mail.mbox_bytes("alice")
     for what, commands in (("after USER", ["USER alice"]), ("after the login", ["USER alice", "PASS secret"]),
-                           ("after DELE", ["USER alice", "PASS secret", "DELE 1"]), ("after UIDL", ["USER alice", "PASS secret", "UIDL 1"])):
+                           ("after DELE", ["USER alice", "PASS secret", "DELE 1"]),
+                           ("after UIDL", ["USER alice", "PASS secret", "UIDL 1"])):
         with Pop().greet() as pop:
             for command in commands:
                 pop.must(command)
@@ -266,6 +276,7 @@ def run(t):
     all_gone()
     check_pam.build()
     mail.make_mbox("alice", mail.MADE)
-    for check in (missing_descriptors, many_descriptors, callers, not_a_session, failed_drops, brute_force, alike, forged_lines, long_host_name, dead_session):
+    for check in (missing_descriptors, many_descriptors, callers, not_a_session, failed_drops, brute_force, alike, forged_lines,
+                  long_host_name, dead_session):
         t.section(check)
     wait_for(lambda: not left_behind())

@@ -124,7 +124,8 @@ def abandoned(t):
             pid = left_pid("hang")
             os.kill(roles()[who].pid, signal.SIGKILL)
             t.ok(ended(pid), "PAM module: hang, %s killed: the module is killed at once" % who)
-            t.ok(wait_for(lambda: not [p for p in processes() if p.exe == HELPER]), "PAM module: hang, %s killed: no helper" % who)
+            t.ok(wait_for(lambda: not [p for p in processes() if p.exe == HELPER]),
+                 "PAM module: hang, %s killed: no helper" % who)
         t.equal(left_behind(), "", "PAM module: hang, %s killed: nothing is left" % who)
 
 
@@ -170,7 +171,8 @@ def another_user(t):
     configure(failure_delay=0, pam_service="postern-odd")
     mark = journal_mark()
     with Pop().enter("alice") as pop:
-        t.equal(fetch_all(pop)[0], [mail.wire(m) for m in mail.maildir_messages("bob")], "PAM module: bob: bob's mail is served")
+        t.equal(fetch_all(pop)[0], [mail.wire(m) for m in mail.maildir_messages("bob")],
+                "PAM module: bob: bob's mail is served")
         pop.must("QUIT")
     t.ok(logged(mark, '^login user="bob" '), "PAM module: bob: and the log says bob")
     for way, reason in (("path", "unknown"), ("root", "uid")):

@@ -12,7 +12,8 @@ import stat
 import time
 
 import mail
-from box import STATE, Pop, all_gone, configure, journal_mark, left_behind, logged, proportional_set_size, processes, sh, wait_for, write
+from box import (STATE, Pop, all_gone, configure, journal_mark, left_behind, logged, proportional_set_size,
+                 processes, sh, wait_for, write)
 
 MBOX = "/var/mail/alice"
 LOCK = MBOX + ".lock"
@@ -112,7 +113,8 @@ def mboxes(t):
             ("a socket", lambda: (unix_socket(MBOX), own(MBOX)), "mbox-(open|not-regular)"),
             ("a folder", lambda: (os.mkdir(MBOX), own(MBOX)), "mbox-(open|not-regular)"),
             ("/dev/zero", lambda: node(MBOX, stat.S_IFCHR, os.makedev(1, 5)), "mbox-(open|not-regular)"),
-            ("another's, mode 666", lambda: (write(MBOX, b"From x\n\n" + SECRET, 0o666), own(MBOX, "bob"), os.chmod(MBOX, 0o666)),
+            ("another's, mode 666", lambda: (write(MBOX, b"From x\n\n" + SECRET, 0o666), own(MBOX, "bob"),
+                                             os.chmod(MBOX, 0o666)),
              "mbox-foreign-owner"),
             ("root's, mode 666", lambda: write(MBOX, b"From x\n\n" + SECRET, 0o666), "mbox-foreign-owner")):
         remove(MBOX)
@@ -125,7 +127,8 @@ def mboxes(t):
             continue
         before = sorted((e.name, e.inode()) for e in os.scandir("/var/mail") if e.name == "alice")
         look(t, "mbox: " + what, "alice", b"-ERR [SYS/", "^maildrop .*" + pattern)
-        t.equal(sorted((e.name, e.inode()) for e in os.scandir("/var/mail") if e.name == "alice"), before, "mbox: %s: stays where it is" % what)
+        t.equal(sorted((e.name, e.inode()) for e in os.scandir("/var/mail") if e.name == "alice"), before,
+                "mbox: %s: stays where it is" % what)
     remove(MBOX)
 
 
@@ -143,8 +146,10 @@ def locks(t):
     """CVE-2010-2024, CVE-2017-5899: the lock's name is taken by something else; it is not followed, and not removed."""
     configure(failure_delay=0, lock_timeout=0)
     for what, prepare in (
-            ("a link to another's file", lambda: os.symlink(LOOSE, LOCK)), ("a link to /etc/passwd", lambda: os.symlink("/etc/passwd", LOCK)),
-            ("a link to nothing", lambda: os.symlink("/srv/canary/made", LOCK)), ("a hard link to another's file", lambda: os.link(LOOSE, LOCK)),
+            ("a link to another's file", lambda: os.symlink(LOOSE, LOCK)),
+            ("a link to /etc/passwd", lambda: os.symlink("/etc/passwd", LOCK)),
+            ("a link to nothing", lambda: os.symlink("/srv/canary/made", LOCK)),
+            ("a hard link to another's file", lambda: os.link(LOOSE, LOCK)),
             ("a folder", lambda: os.mkdir(LOCK)), ("a FIFO", lambda: node(LOCK, stat.S_IFIFO, 0)),
             ("another's file", lambda: (write(LOCK, "1\n", 0o644), own(LOCK, "bob")))):
         mail.make_mbox("alice", mail.MADE)
@@ -168,8 +173,10 @@ def state_files(t):
     for name in ("index", "journal", "last", "session.lock"):
         path = FOLDER + "/" + name
         for what, prepare in (
-                ("a link to another's file", lambda p=path: os.symlink(LOOSE, p)), ("a link to nothing", lambda p=path: os.symlink("/srv/canary/made", p)),
-                ("a hard link to another's file", lambda p=path: os.link(LOOSE, p)), ("a FIFO", lambda p=path: node(p, stat.S_IFIFO, 0)),
+                ("a link to another's file", lambda p=path: os.symlink(LOOSE, p)),
+                ("a link to nothing", lambda p=path: os.symlink("/srv/canary/made", p)),
+                ("a hard link to another's file", lambda p=path: os.link(LOOSE, p)),
+                ("a FIFO", lambda p=path: node(p, stat.S_IFIFO, 0)),
                 ("a folder", lambda p=path: os.mkdir(p)), ("a link to /dev/zero", lambda p=path: os.symlink("/dev/zero", p)),
                 ("a terabyte of nothing", lambda p=path: (write(p, b"", 0o600), os.truncate(p, 1 << 40), own(p))),
                 ("random octets", lambda p=path: (write(p, os.urandom(5000), 0o600), own(p))),
@@ -187,8 +194,11 @@ def state_files(t):
 def state_folder(t):
     """Laid by somebody who could write to the state directory once."""
     for what, prepare in (
-            ("a link to another's folder", lambda: os.symlink("/srv/canary", FOLDER)), ("a link to /etc", lambda: os.symlink("/etc", FOLDER)),
-            ("a file", lambda: write(FOLDER, "x")), ("another's folder", lambda: (os.mkdir(FOLDER, 0o777), os.chmod(FOLDER, 0o777), own(FOLDER, "bob"))),
+            ("a link to another's folder", lambda: os.symlink("/srv/canary", FOLDER)),
+            ("a link to /etc", lambda: os.symlink("/etc", FOLDER)),
+            ("a file", lambda: write(FOLDER, "x")), ("another's folder",
+                                                     lambda: (os.mkdir(FOLDER, 0o777), os.chmod(FOLDER, 0o777),
+                                                              own(FOLDER, "bob"))),
             ("a FIFO", lambda: node(FOLDER, stat.S_IFIFO, 0, "root"))):
         mail.make_mbox("alice", mail.MADE)
         remove(FOLDER)
@@ -217,18 +227,26 @@ def maildirs(t):
     def folder_link(target):
         return lambda p: os.symlink(target, p)
 
-    cases = [("new is a link to /etc", "new", folder_link("/etc")), ("cur is a link to another's folder", "cur", folder_link("/srv/canary")),
+    cases = [("new is a link to /etc", "new", folder_link("/etc")),
+             ("cur is a link to another's folder", "cur", folder_link("/srv/canary")),
              ("new is a file", "new", lambda p: write(p, "x")), ("tmp is a link", "tmp", folder_link("/srv/canary")),
-             ("new is a FIFO", "new", lambda p: node(p, stat.S_IFIFO, 0, "bob")), ("cur is another's folder", "cur", lambda p: (os.mkdir(p, 0o777), own(p, "alice")))]
+             ("new is a FIFO", "new", lambda p: node(p, stat.S_IFIFO, 0, "bob")),
+             ("cur is another's folder", "cur", lambda p: (os.mkdir(p, 0o777), own(p, "alice")))]
     for folder in ("new", "cur"):
         name = folder + "/1.M1.example" + (":2," if folder == "cur" else "")
-        cases += [("a link to another's file in " + folder, name, folder_link(LOOSE)), ("a link to /etc/shadow in " + folder, name, folder_link("/etc/shadow")),
-                  ("a hard link to root's file in " + folder, name, lambda p: (write("/home/root.txt", SECRET, 0o600), os.link("/home/root.txt", p))),
-                  ("a FIFO in " + folder, name, lambda p: node(p, stat.S_IFIFO, 0, "bob")), ("a folder in " + folder, name, os.mkdir),
-                  ("a socket in " + folder, name, unix_socket), ("/dev/zero in " + folder, name, lambda p: os.symlink("/dev/zero", p))]
+        cases += [("a link to another's file in " + folder, name, folder_link(LOOSE)),
+                  ("a link to /etc/shadow in " + folder, name, folder_link("/etc/shadow")),
+                  ("a hard link to root's file in " + folder, name,
+                   lambda p: (write("/home/root.txt", SECRET, 0o600), os.link("/home/root.txt", p))),
+                  ("a FIFO in " + folder, name, lambda p: node(p, stat.S_IFIFO, 0, "bob")),
+                  ("a folder in " + folder, name, os.mkdir),
+                  ("a socket in " + folder, name, unix_socket),
+                  ("/dev/zero in " + folder, name, lambda p: os.symlink("/dev/zero", p))]
     for name in (".postern-index", ".postern-lock"):
-        cases += [("%s is a link to another's file" % name, name, folder_link(LOOSE)), ("%s is a link to nothing" % name, name, folder_link("/srv/canary/made")),
-                  ("%s is a FIFO" % name, name, lambda p: node(p, stat.S_IFIFO, 0, "bob")), ("%s is a folder" % name, name, os.mkdir),
+        cases += [("%s is a link to another's file" % name, name, folder_link(LOOSE)),
+                  ("%s is a link to nothing" % name, name, folder_link("/srv/canary/made")),
+                  ("%s is a FIFO" % name, name, lambda p: node(p, stat.S_IFIFO, 0, "bob")),
+                  ("%s is a folder" % name, name, os.mkdir),
                   ("%s is random" % name, name, lambda p: (write(p, os.urandom(3000), 0o600), own(p, "bob"))),
                   ("%s is a terabyte" % name, name, lambda p: (write(p, b"", 0o600), os.truncate(p, 1 << 40), own(p, "bob")))]
     for what, path, prepare in cases:
@@ -250,7 +268,8 @@ def odd_names(t):
     """Control characters, 8 bits, 255 octets: each is a message, and its unique-id one that RFC 1939 allows."""
     remove(MAILDIR)
     mail.make_maildir("bob", [])
-    names = [b"1.M1\n.x", b"2.M2\r\n+OK", b"3.\x1b[2J", b"4.\xff\xfe", b"5. ", b"6.\x7f", b"7" * 255, b"8.M8,S=1,S=2", b"9.M9:2,:2,S", b"10.M%n%s",
+    names = [b"1.M1\n.x", b"2.M2\r\n+OK", b"3.\x1b[2J", b"4.\xff\xfe", b"5. ", b"6.\x7f", b"7" * 255, b"8.M8,S=1,S=2",
+             b"9.M9:2,:2,S", b"10.M%n%s",
              b"11.M..", b"-12.M", b"13.\t"]
     for n, name in enumerate(names):
         path = os.path.join(MAILDIR.encode(), b"new" if n % 2 else b"cur", name)
@@ -319,7 +338,8 @@ def run(t):
     configure(failure_delay=0)
     all_gone()
     make_canaries()
-    for check in (mboxes, group_mail, locks, state_files, state_folder, maildirs, odd_names, many_files, long_headers, shrinking):
+    for check in (mboxes, group_mail, locks, state_files, state_folder, maildirs, odd_names, many_files, long_headers,
+                  shrinking):
         t.section(check)
     mail.make_mbox("alice", mail.MADE)
     make_maildir()

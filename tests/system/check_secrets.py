@@ -54,7 +54,8 @@ def secrets():
 def seen(found):
     """'secret in process', as many as there are."""
     images = [(p, image(p.pid)) for p in processes()]
-    return sorted("%s in %s %d (uid %d)" % (what, p.exe, p.pid, p.uids[0]) for p, octets in images for what, text in found.items()
+    return sorted("%s in %s %d (uid %d)" % (what, p.exe, p.pid, p.uids[0]) for p, octets in images for what,
+                  text in found.items()
                   if text in octets)
 
 
@@ -109,7 +110,8 @@ def refused_lines(t):
     """Passwords that never reach the helper: before USER, in a line too long, cancelled, not base64, with a NUL."""
     found = secrets()
     with Pop().greet() as pop:
-        for line in ("PASS " + PASSWORD, "PASS " + PASSWORD + "\0", "PASS " + PASSWORD + "x" * 300, "AUTH PLAIN " + plain(PASSWORD) + "=",
+        for line in ("PASS " + PASSWORD, "PASS " + PASSWORD + "\0", "PASS " + PASSWORD + "x" * 300,
+                     "AUTH PLAIN " + plain(PASSWORD) + "=",
                      "AUTH PLAIN " + base64.b64encode(PASSWORD.encode()).decode(), "AUTH LOGIN " + plain(PASSWORD)):
             t.ok(pop.ask(line).startswith(b"-ERR"), "refused before the helper: %.12s..." % line)
         pop.send("AUTH PLAIN")

@@ -14,7 +14,8 @@ import threading
 import time
 
 import mail
-from box import (Pop, all_gone, configure, journal, journal_mark, left_behind, logged, processes, proportional_set_size, sh, try_login,
+from box import (Pop, all_gone, configure, journal, journal_mark, left_behind, logged, processes, proportional_set_size, sh,
+                 try_login,
                  units, wait_for, write)
 
 SOCKET_DROP_IN = "/run/systemd/system/pop3.socket.d/siege.conf"
@@ -173,7 +174,8 @@ def gibibyte(t):
             size += len(piece)
             end = (end + piece)[-5:]
         after = peaks()
-        t.ok(size == octets + 3 and max(after.values()) < 8000, "1 GiB at full speed: all of it, and no process is large", (size, after))
+        t.ok(size == octets + 3 and max(after.values()) < 8000, "1 GiB at full speed: all of it, and no process is large",
+             (size, after))
     all_gone()
     os.unlink(path)
 

@@ -82,7 +82,8 @@ def attach(pid):
 
 def check_untraceable(t, p, what):
     """What a debugger of the same user would do (gdb -p, gcore)."""
-    for how, function in (("memory", lambda: open("/proc/%d/mem" % p.pid, "rb")), ("environment", lambda: open("/proc/%d/environ" % p.pid)),
+    for how, function in (("memory", lambda: open("/proc/%d/mem" % p.pid, "rb")),
+                          ("environment", lambda: open("/proc/%d/environ" % p.pid)),
                           ("descriptors", lambda: os.listdir("/proc/%d/fd" % p.pid)), ("ptrace", lambda: attach(p.pid))):
         t.ok(not as_user(p.uids[0], function), "%s: %s is closed to its own user" % (what, how))
 
@@ -94,7 +95,8 @@ def limits(p):
 
 def check_identity(t, p, what, uid, gid, groups, capabilities=NO_CAPABILITY):
     t.equal((p.uids, p.gids, sorted(p.groups)), ([uid] * 4, [gid] * 4, sorted(groups)), what + ": ids and groups")
-    t.equal([p.status[k] for k in NO_CAPABILITIES], [capabilities, capabilities, NO_CAPABILITY, NO_CAPABILITY], what + ": capabilities")
+    t.equal([p.status[k] for k in NO_CAPABILITIES], [capabilities, capabilities, NO_CAPABILITY, NO_CAPABILITY],
+            what + ": capabilities")
 
 
 def check_walls(t, p, what, seccomp, no_new_privs):
@@ -163,13 +165,15 @@ def logging_in(t):
             check_walls(t, p, what, False, False)
             got = held(p)
             t.equal({n: got.get(n) for n in range(4)}, {0: "/dev/null", 1: "/dev/null", **pairs}, what + ": 0 to 3")
-            t.equal(set(got[fd] for fd in got if fd > 3) - {"pipe", "/dev/null"}, set(), what + ": beside them the verdict's pipe")
+            t.equal(set(got[fd] for fd in got if fd > 3) - {"pipe", "/dev/null"}, set(),
+                    what + ": beside them the verdict's pipe")
             with open("/proc/%d/environ" % p.pid, "rb") as f:
                 t.equal(sorted(word for word in f.read().split(b"\0") if b"=" in word), [b"REMOTE_ADDR=127.0.0.1"],
                         what + ": started with one variable")
             with open("/proc/%d/cmdline" % p.pid, "rb") as f:
                 t.equal(f.read(), b"postern-helper\0", what + ": no name, no password in its arguments")
-            t.equal((os.readlink("/proc/%d/cwd" % p.pid), p.status["Umask"]), ("/", "0077"), what + ": working directory and umask")
+            t.equal((os.readlink("/proc/%d/cwd" % p.pid), p.status["Umask"]), ("/", "0077"),
+                    what + ": working directory and umask")
         open(check_pam.LEFT + "go", "w").close()
         t.equal(pop.line(), check_pam.RIGHT, "logging in: and then it goes on")
     configure(failure_delay=0)
@@ -187,7 +191,8 @@ def logged_in(t):
         p = found["helper"]
         check_identity(t, p, "logged in, helper", alice.pw_uid, alice.pw_gid, os.getgrouplist("alice", alice.pw_gid))
         got = held(p)
-        t.equal({n: got.get(n) for n in range(4)}, {0: "/dev/null", 1: "/dev/null", 2: "pair", 3: "pair"}, "logged in, helper: 0 to 3")
+        t.equal({n: got.get(n) for n in range(4)}, {0: "/dev/null", 1: "/dev/null", 2: "pair", 3: "pair"},
+                "logged in, helper: 0 to 3")
         t.equal({w for fd, w in got.items() if fd > 3 and not w.startswith("/var/lib/postern/alice")},
                 {"pair", "/var/mail/alice", "/memfd:postern-table"} | {"/memfd:postern-ids"} & set(got.values()),
                 "logged in, helper: the keeper's socket, the mailbox, its state, the table")
@@ -260,7 +265,8 @@ def in_order(calls, *patterns):
     return ""
 
 
-WALLS = [r"^prctl\(PR_SET_NO_NEW_PRIVS, 1, .* = 0", r"^landlock_restrict_self\(.* = 0", r"^seccomp\(SECCOMP_SET_MODE_FILTER, .* = 0"]
+WALLS = [r"^prctl\(PR_SET_NO_NEW_PRIVS, 1, .* = 0", r"^landlock_restrict_self\(.* = 0",
+         r"^seccomp\(SECCOMP_SET_MODE_FILTER, .* = 0"]
 
 
 def walls():
@@ -275,15 +281,18 @@ def traced(t):
     trace = Traced()
     t.equal([a[:3] for a in trace.answers], [b"+OK"] * 7, "strace: a session from the greeting to QUIT")
     session = trace.process(r"^read\(0, \"USER alice")
-    t.equal(in_order(session, r"^close_range\(4, ", r"^prctl\(PR_SET_DUMPABLE, .* = 0", r"RLIMIT_NOFILE", r"RLIMIT_NPROC", r"RLIMIT_CORE",
+    t.equal(in_order(session, r"^close_range\(4, ", r"^prctl\(PR_SET_DUMPABLE, .* = 0", r"RLIMIT_NOFILE", r"RLIMIT_NPROC",
+                     r"RLIMIT_CORE",
                      *walls(), r"^sendto\(1, \"\+OK POP3", r"^read\(0, "), "",
             "strace, session: limits, no_new_privs, Landlock, filter, then the greeting, then the first read of the client")
-    t.equal(place(session[:place(session, r"^seccomp\(")], r"^(read|recv|recvfrom|recvmsg)\(0"), -1, "strace, session: no read before the filter")
+    t.equal(place(session[:place(session, r"^seccomp\(")], r"^(read|recv|recvfrom|recvmsg)\(0"), -1,
+            "strace, session: no read before the filter")
     monitor = trace.process(r"^execve\(\"" + SERVER)
     t.equal(place(monitor, r"^(read|recv\w*|pread64|readv)\([01],|PR_SET_NO_NEW_PRIVS"), -1,
             "strace, monitor: never reads the client, never sets no_new_privs")
     check_root_phase(t, trace)
-    opened = [line for calls in trace.calls for line in calls if re.match(r'(open|openat|stat|access)\((AT_FDCWD, )?"(?!/)', line)]
+    opened = [line for calls in trace.calls for line in calls
+              if re.match(r'(open|openat|stat|access)\((AT_FDCWD, )?"(?!/)', line)]
     t.equal([line for line in opened if "./.lk" not in line], [],
             "strace: but for the lock keeper's, who works in the spool, no path is relative to a working directory")
 
@@ -291,26 +300,34 @@ def traced(t):
 def check_root_phase(t, trace):
     helper = trace.process(r"^execve\(\"" + HELPER)
     login = place(helper, r"^recvmsg\(3, .*secret")
-    t.equal(in_order(helper[:login], r"^close_range\(4, 4294967295, 0\) += 0", r"^rt_sigaction\(SIGHUP, \{sa_handler=SIG_DFL", r"^setitimer\(ITIMER_REAL",
-                     r"^rt_sigprocmask\(SIG_SETMASK, \[\]", r"^umask\(077\)", r"^chdir\(\"/\"\) += 0", r"^setsid\(", r"SO_PEERCRED",
+    t.equal(in_order(helper[:login], r"^close_range\(4, 4294967295, 0\) += 0", r"^rt_sigaction\(SIGHUP, \{sa_handler=SIG_DFL",
+                     r"^setitimer\(ITIMER_REAL",
+                     r"^rt_sigprocmask\(SIG_SETMASK, \[\]", r"^umask\(077\)", r"^chdir\(\"/\"\) += 0", r"^setsid\(",
+                     r"SO_PEERCRED",
                      r"^setgroups\(0, ", r"^setresgid\(0, 0, 0\) += 0", r"^setresuid\(0, 0, 0\) += 0", r"RLIMIT_CORE",
                      r"PR_SET_DUMPABLE, SUID_DUMP_DISABLE.* = 0", r"postern.conf"), "",
             "strace, helper as root: the sequence of helper/sanitize.c, before LOGIN is received")
     drop = helper[login:]
     uid = pwd.getpwnam("alice").pw_uid
-    t.equal(in_order(drop, r"^setgroups\([1-9]\d*, .* = 0", r"^setresgid\((%d), \1, \1\) += 0" % uid, r"^setresuid\((%d), \1, \1\) += 0" % uid,
-                     r"^capset\(.*effective=0, permitted=0, inheritable=0.* = 0", r"^getresuid\(\[%d\], \[%d\], \[%d\]\)" % (uid, uid, uid),
-                     r"^getresgid", r"^setuid\(0\) += -1 EPERM", r"^set(re|e)?s?uid\(.*0.*\) += -1 EPERM", r"^setgid\(0\) += -1 EPERM",
+    t.equal(in_order(drop, r"^setgroups\([1-9]\d*, .* = 0", r"^setresgid\((%d), \1, \1\) += 0" % uid,
+                     r"^setresuid\((%d), \1, \1\) += 0" % uid,
+                     r"^capset\(.*effective=0, permitted=0, inheritable=0.* = 0",
+                     r"^getresuid\(\[%d\], \[%d\], \[%d\]\)" % (uid, uid, uid),
+                     r"^getresgid", r"^setuid\(0\) += -1 EPERM", r"^set(re|e)?s?uid\(.*0.*\) += -1 EPERM",
+                     r"^setgid\(0\) += -1 EPERM",
                      r"^prctl\(PR_SET_DUMPABLE, SUID_DUMP_DISABLE.* = 0", *walls(), r"\"/var/mail/alice\"|\"alice\""), "",
             "strace, helper: groups, gid, uid, capabilities; read back; root not to be had; dumpable off; the walls; then the mailbox")
     root = helper[:login + place(drop, r"^setresuid\(")]
-    t.equal([line for line in root if "/var/mail/alice" in line and line.startswith("open")], [], "strace, helper as root: opens no mailbox")
+    t.equal([line for line in root if "/var/mail/alice" in line and line.startswith("open")], [],
+            "strace, helper as root: opens no mailbox")
     child = trace.process(r"^prctl\(PR_SET_PDEATHSIG, SIGKILL")
-    t.equal([line for line in child if re.match(r"open.*(/var/mail|/home)", line)], [], "strace, the child that asks PAM: opens no mailbox")
+    t.equal([line for line in child if re.match(r"open.*(/var/mail|/home)", line)], [],
+            "strace, the child that asks PAM: opens no mailbox")
 
 
 # Variables of the libraries; each names a file that would be opened.
-VARIABLES = ("LD_PRELOAD", "LD_AUDIT", "LD_LIBRARY_PATH", "GCONV_PATH", "LOCPATH", "NLSPATH", "TZ", "TZDIR", "TMPDIR", "MALLOC_TRACE",
+VARIABLES = ("LD_PRELOAD", "LD_AUDIT", "LD_LIBRARY_PATH", "GCONV_PATH", "LOCPATH", "NLSPATH", "TZ", "TZDIR", "TMPDIR",
+             "MALLOC_TRACE",
              "RES_OPTIONS", "HOSTALIASES", "LOCALDOMAIN", "KRB5_CONFIG", "OPENSSL_CONF", "LDAPCONF",
              "TERMINFO", "GETCONF_DIR", "RESOLV_HOST_CONF", "HOME", "XDG_CONFIG_HOME")
 
@@ -322,7 +339,8 @@ def environment(t):
     for name in ("DB_CONFIG", ".pam_environment", "postern.conf", "users", "x"):
         sh("echo 'authentication = users' >%s/%s" % (hostile, name))
     variables = {name: hostile + "/x" for name in VARIABLES}
-    variables.update(GLIBC_TUNABLES="glibc.malloc.mxfast=glibc.malloc.mxfast=A", MALLOC_CHECK_="3", MALLOC_PERTURB_="7", SYSTEMD_LOG_LEVEL="debug",
+    variables.update(GLIBC_TUNABLES="glibc.malloc.mxfast=glibc.malloc.mxfast=A", MALLOC_CHECK_="3", MALLOC_PERTURB_="7",
+                     SYSTEMD_LOG_LEVEL="debug",
                      POSTERN_CONF=hostile + "/postern.conf",
                      LANG="de_DE.UTF-8", LC_ALL="../../srv/hostile", PATH=hostile, IFS="/")
     opened = []
@@ -331,7 +349,8 @@ def environment(t):
         trace = Traced(more, cwd)
         t.equal(trace.answers[2][:3], b"+OK", "environment: alice logs in")
         helper = trace.process(r"^execve\(\"" + HELPER)
-        opened.append({re.search(r'"([^"]*)"', line).group(1) for line in helper if re.match(r"(open|openat|stat|newfstatat|access|readlink)\(", line)
+        opened.append({re.search(r'"([^"]*)"', line).group(1) for line in helper
+                       if re.match(r"(open|openat|stat|newfstatat|access|readlink)\(", line)
                        and '"' in line})
     t.equal(sorted(p for p in opened[1] - opened[0] if not re.search(r"/(proc|var/lib/postern/alice|var/mail)\b", p)), [],
             "environment: LD_*, TZ, GCONV_PATH and all the rest: the helper opens nothing new")
@@ -344,7 +363,8 @@ def environment(t):
 def inject(pid, call):
     """From now on that process's `call` is getppid(2), which no filter here allows."""
     out = open("/run/inject", "wb")
-    tracer = subprocess.Popen(["strace", "-q", "-p", str(pid), "-e", "trace=" + call, "-e", "inject=%s:retval=0:syscall=getppid" % call],
+    tracer = subprocess.Popen(["strace", "-q", "-p", str(pid), "-e", "trace=" + call, "-e",
+                               "inject=%s:retval=0:syscall=getppid" % call],
                               stdout=out, stderr=subprocess.STDOUT)
     wait_for(lambda: read_process_status(pid)["TracerPid"].strip() != "0")
     return tracer
