@@ -236,8 +236,9 @@ open_temporary(const char *temporary, int *fd)
 	for (tries = 0; tries < 2 && result == DOTLOCK_HELD; tries++) {
 		*fd = open(temporary, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0600);
 		if (*fd == -1) {
-			if (errno == EACCES && lstat(temporary, &st) == 0)
-				errno = EBUSY; /* not that we may not write here: a stranger's file is in the way */
+			/* That we may not write here is one thing, a stranger's file in the way another. */
+			if (errno == EACCES)
+				errno = lstat(temporary, &st) == 0 ? EBUSY : EACCES;
 			return DOTLOCK_FAILED;
 		}
 		if ((result = own_temporary(*fd, temporary)) == DOTLOCK_HELD) {

@@ -327,6 +327,19 @@ def two_sessions(top, kind):
     check(place.maildrop.state(place.run) == "after", place.maildrop.state(place.run))
 
 
+def closed_folder(top):
+    """Where the user can make no files, fcntl(2) alone locks the mbox."""
+    place = Place(top, "mbox", {})
+    place.begin()
+    os.chmod(place.run.folder, 0o555)
+    try:
+        ended = session(place, 6, None, False)
+    finally:
+        os.chmod(place.run.folder, 0o755)
+    check_after(place, ended)
+    check(any("mbox-without-dot-lock" in line for line in place.run.log_lines()), "the log: " + place.run.log_tail())
+
+
 def main(top, tap):
     inject = os.path.join(top, "injector")
     copy_program(os.path.join(top, "inject"), inject)
@@ -336,6 +349,7 @@ def main(top, tap):
             continue
         tap.run("%s: its state damaged at any moment" % kind, damages, top, tap, kind, inject)
         tap.run("%s: two sessions, when somebody removes the session lock" % kind, two_sessions, top, kind)
+    tap.run("mbox: in a folder in which the user can make no files", closed_folder, top)
 
 
 def copy_program(source, copy):
