@@ -143,8 +143,11 @@ def left_over(run):
 
 def check_next(run, maildrop, ids, durable):
     """The next login, when nothing is wrong any more: it shows what is there, recovers, and leaves nothing over."""
+    report = Report()
     with pt.Session(run) as c:
-        c.log_in()
+        if not log_in(c, report):
+            c.end() # the reason is in the log when the session is over
+            raise pt.Failure("the next login: %s" % report.refusals)
         count = int(c.expect(b"STAT", b"+OK ").split()[1])
         new_ids = [line.split()[1] for line in c.ask_multi(b"UIDL").split(b"\r\n")[:-1]]
         shown = [pt.unstuffed(c.ask_multi(b"RETR %d" % n)) for n in range(1, count + 1)]

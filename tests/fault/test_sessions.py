@@ -103,7 +103,7 @@ def chosen(at, calls):
     """Where there are many calls, most of them are alike."""
     if sys.argv[1:] == ["ALL"]:
         return ERRORS
-    if calls > 200:
+    if calls > 120:
         return (ERRORS[at % len(ERRORS)],)
     return (ERRORS[at % len(ERRORS)], ERRORS[(at * 3 + at // len(ERRORS) + 1) % len(ERRORS)])
 
