@@ -137,10 +137,10 @@ main(int argc, char **argv)
 	SSL *ssl;
 
 	if (argc != 5)
-		return 2;
+		_exit(2);
 	fix_process();
 	if (receive(TUNNEL_ASK, NULL, 0) == -1)
-		return 0;
+		_exit(0);
 	if (library_start() == NULL)
 		give_up("OpenSSL does not start");
 	ssl = prepare(argv);
@@ -148,14 +148,14 @@ main(int argc, char **argv)
 		give_up("sandbox");
 	tell_ready();
 	if (receive(TUNNEL_BEGIN, client, 2) == -1)
-		return 0; /* the client has gone before the answer to STLS */
+		_exit(0); /* the client has gone before the answer to STLS */
 	/* They are ours alone by now; only the flag matters, the way they were opened stays. */
 	if (fcntl(client[0], F_SETFL, O_NONBLOCK) == -1 || fcntl(client[1], F_SETFL, O_NONBLOCK) == -1 ||
 	    SSL_set_rfd(ssl, client[0]) != 1 || SSL_set_wfd(ssl, client[1]) != 1)
 		give_up("the client's descriptors");
 	if (relay_handshake(ssl, client[0], client[1], TUNNEL_TLS_END) == -1)
-		return 0;
+		_exit(0);
 	forget_keys(ssl);
 	relay_run(ssl, client[0], client[1], TUNNEL_TLS_END);
-	return 0;
+	_exit(0);
 }

@@ -71,12 +71,19 @@ tickets_advance(struct ticket_secret *secret, uint64_t hour)
 void
 tickets_format(char text[TICKETS_FILE_BYTES + 1], const struct ticket_secret *secret)
 {
-	char *p = text + sprintf(text, "%016llx ", (unsigned long long)secret->hour);
+	static const char digits[] = "0123456789abcdef";
+	char *p = text;
 	size_t i;
 
-	for (i = 0; i < sizeof(secret->secret); i++)
-		p += sprintf(p, "%02x", secret->secret[i]);
-	strcpy(p, "\n");
+	for (i = 0; i < 16; i++)
+		*p++ = digits[secret->hour >> (60 - 4 * i) & 15];
+	*p++ = ' ';
+	for (i = 0; i < sizeof(secret->secret); i++) {
+		*p++ = digits[secret->secret[i] >> 4];
+		*p++ = digits[secret->secret[i] & 15];
+	}
+	*p++ = '\n';
+	*p = '\0';
 }
 
 /* Lower case digits only, as we write them. */

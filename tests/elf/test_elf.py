@@ -12,7 +12,7 @@ import subprocess
 import sys
 
 BUILD = os.environ.get("top_builddir", ".")
-PROGRAMS = ("postern", "postern-helper", "postern-tls")
+PROGRAMS = ("postern", "postern-helper") + (("postern-tls",) if os.path.exists(os.path.join(BUILD, "src/postern-tls")) else ())
 
 # Each with its reason.  What these need themselves is in CLOSURE.
 NEEDED = {
@@ -30,9 +30,8 @@ NEEDED = {
 }
 NEEDED["postern-tls"] = {
     "libc.so.6": "everything",
-    "libinih.so.1": NEEDED["postern"]["libinih.so.1"],
     "libssl.so.3": "TLS",
-    "libcrypto.so.3": "TLS",
+    "libcrypto.so.3": "TLS, certificates, keys",
 }
 CLOSURE = {
     "postern-tls": {"linux-vdso.so.1", "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1"},

@@ -11,6 +11,7 @@
 #include "common/logrecord.h"
 #include "common/number.h"
 #include "common/text.h"
+#include "common/tls_files.h"
 #include "common/wire.h"
 
 static void
@@ -203,12 +204,51 @@ test_syscall_names(void **state)
 	assert_string_equal(syscall_name(100000), "unknown");
 }
 
+static void
+test_tls_files(void **state)
+{
+	static const char none[] = "not an absolute path, and there are no credentials: see LoadCredential= in systemd.exec(5)";
+	struct tls_files f;
+	char name[PATH_BYTES + 10];
+
+	(void)state;
+	tls_files_start(&f, "/a.crt  b.crt\t/c.crt", " /a.key b.key", "/run/credentials/x");
+	assert_true(tls_files_next(&f) && f.error == NULL);
+	assert_string_equal(f.certificate, "/a.crt");
+	assert_string_equal(f.key, "/a.key");
+	assert_true(tls_files_next(&f) && f.error == NULL);
+	assert_string_equal(f.certificate, "/run/credentials/x/b.crt");
+	assert_string_equal(f.key, "/run/credentials/x/b.key");
+	assert_true(tls_files_next(&f));
+	assert_string_equal(f.certificate, "/c.crt");
+	assert_string_equal(f.error, "tls-key names fewer files than tls-certificate");
+	assert_false(tls_files_next(&f));
+
+	tls_files_start(&f, "/a.pem b.pem", "", NULL);
+	assert_true(tls_files_next(&f) && f.error == NULL);
+	assert_string_equal(f.key, "/a.pem");
+	assert_true(tls_files_next(&f));
+	assert_string_equal(f.error, none);
+	assert_false(tls_files_next(&f));
+
+	tls_files_start(&f, "", "", NULL);
+	assert_false(tls_files_next(&f));
+
+	memset(name, 'x', sizeof(name) - 1);
+	name[0] = '/';
+	name[sizeof(name) - 1] = '\0';
+	tls_files_start(&f, name, "", NULL);
+	assert_true(tls_files_next(&f));
+	assert_string_equal(f.error, "name too long");
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(test_number_parse), cmocka_unit_test(test_number_format),
 		cmocka_unit_test(test_name), cmocka_unit_test(test_escape), cmocka_unit_test(test_log_record),
-		cmocka_unit_test(test_wire_fields), cmocka_unit_test(test_wire_hostile), cmocka_unit_test(test_syscall_names) };
+		cmocka_unit_test(test_wire_fields), cmocka_unit_test(test_wire_hostile), cmocka_unit_test(test_syscall_names),
+		cmocka_unit_test(test_tls_files) };
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
 	return cmocka_run_group_tests_name("common", tests, NULL, NULL);
