@@ -16,9 +16,12 @@ import struct  # noqa: E402
 import socket  # noqa: E402
 import subprocess  # noqa: E402
 import time  # noqa: E402
+import warnings  # noqa: E402
 
 import postern_test as pt  # noqa: E402
 from postern_test import check, readable  # noqa: E402
+
+warnings.simplefilter("ignore", DeprecationWarning)  # old versions of TLS are meant here
 
 MESSAGES = [b"Subject: one\n\nfirst\n", b"Subject: two\n\n.second\n"]
 BOX, STORED = pt.mbox_join(MESSAGES)
