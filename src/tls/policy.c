@@ -12,7 +12,7 @@
 static const char ciphers[] = "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:"
 	"ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305";
 static const char suites[] = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256";
-static const char groups[] = "X25519:P-256:P-384";
+static char groups[] = "X25519:P-256:P-384"; /* not const: OpenSSL's macro casts it */
 
 /*
  * RFC 7301; RFC 9325, section 3.7: a client that speaks of protocols, and not of this one, meant another server (or was led to

@@ -11,7 +11,7 @@ from machine import Trouble
 
 # Enough to try each kind of measurement on each kind of server.
 SERVERS = ("postern", "postern-users", "postern-shadow", "postern-maildir", "popa3d", "popa3d-nodelay", "dovecot",
-           "dovecot-maildir", "courier", "floor", "floor-static")
+           "dovecot-maildir", "courier", "postern-tls", "dovecot-tls", "stunnel", "copy-tls", "floor", "floor-static")
 
 
 class Tap:
