@@ -24,7 +24,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	if (log_record_parse((const char *)data, size, &record) == 0) {
 		FUZZ_CHECK(record.priority >= 0 && record.priority <= 7);
-		FUZZ_CHECK(record.event >= LOG_EVENT_NOTE && record.event <= LOG_EVENT_LOGIN_FAILED);
+		FUZZ_CHECK(record.event >= LOG_EVENT_NOTE && record.event <= LOG_EVENT_TLS);
 		check_printable(record.user, sizeof(record.user));
 		check_printable(record.text, sizeof(record.text));
 	}
