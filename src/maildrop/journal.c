@@ -50,8 +50,11 @@
 /* A rest of so little goes into the journal even where the gap is wide: that saves two waits for the disk. */
 #define SMALL_REST ((uint64_t)256 << 10)
 
-/* Copied at a time: stays in the processor's cache, and the disk begins with one while the next is being copied. */
-#define PIECE ((size_t)512 << 10)
+/*
+ * Copied at a time: the disk begins with one while the next is being copied.  By measurement: of 512 KiB a move of 1 GiB takes 1.9
+ * times as long as one without a journal, of 2 MiB 1.8 times.
+ */
+#define PIECE ((size_t)2 << 20)
 
 /* Below this a smaller block is no use when the disk is full. */
 #define BLOCK_LEAST ((size_t)64 << 10)
