@@ -20,6 +20,12 @@
 /* To the client: what a Unix socket holds; several records, so that the session can go on writing meanwhile. */
 #define DOWN_BYTES (256 * 1024)
 
+/*
+ * Records are collected, and leave together: each by itself would cost a system call, and wake the client up for 16 kB.  Measured with
+ * a message of 400 MB: a third more per second.
+ */
+#define COLLECTED_BYTES (128 * 1024)
+
 /* Long enough for the client to answer our end with its own. */
 #define LINGER_MILLISECONDS 1000
 
@@ -40,7 +46,8 @@ static struct {
 	bool client_gone;		/* nothing can be sent to it either */
 	bool session_ended;		/* all that it said is read */
 	bool session_gone;		/* it reads nothing any more; something of what it said may be left */
-	bool write_wants_write;		/* the last SSL_write(3) found no room */
+	bool collected;			/* records wait in the BIO for others, or for room */
+	bool write_wants_write;		/* the last SSL_write(3), or what sends them, found no room */
 	bool read_wants_write;		/* so did an SSL_read(3): a key update has to be answered */
 } now;
 
@@ -192,6 +199,7 @@ lose_client(void)
 	shutdown(now.fds[SESSION], SHUT_RD);
 	now.client_ended = now.client_gone = true;
 	now.down.start = now.down.end = 0;
+	now.collected = false;
 }
 
 /*
@@ -230,6 +238,20 @@ read_client(void)
 		end_of_client(error);
 }
 
+/* All that the session has said so far. */
+static void
+send_collected(void)
+{
+	BIO *out = SSL_get_wbio(now.ssl);
+
+	if (BIO_flush(out) == 1)
+		now.collected = false;
+	else if (BIO_should_retry(out))
+		now.write_wants_write = true;
+	else
+		lose_client();
+}
+
 static void
 write_client(void)
 {
@@ -242,6 +264,7 @@ write_client(void)
 		if (SSL_write_ex(now.ssl, b->bytes + b->start, b->end - b->start, &n) == 1) {
 			explicit_bzero(b->bytes + b->start, n); /* somebody's mail */
 			b->start += n;
+			now.collected = true;
 			continue;
 		}
 		error = SSL_get_error(now.ssl, 0);
@@ -251,6 +274,7 @@ write_client(void)
 			lose_client();
 		return;
 	}
+	send_collected();
 }
 
 static void
@@ -283,9 +307,15 @@ write_session(void)
 }
 
 static bool
+all_sent(void)
+{
+	return is_empty(&now.down) && !now.collected;
+}
+
+static bool
 all_delivered(void)
 {
-	return (now.session_ended && is_empty(&now.down)) || (now.client_gone && is_empty(&now.up));
+	return (now.session_ended && all_sent()) || (now.client_gone && is_empty(&now.up));
 }
 
 /* Everything that can be done without waiting. */
@@ -300,9 +330,9 @@ move(void)
 		shutdown(now.fds[SESSION], SHUT_WR);
 		now.session_told = true;
 	}
-	if (!now.session_ended && !now.client_gone && is_empty(&now.down) && now.seen[SESSION] != 0)
+	if (!now.session_ended && !now.client_gone && all_sent() && now.seen[SESSION] != 0)
 		read_session();
-	if (!is_empty(&now.down))
+	if (!all_sent())
 		write_client();
 }
 
@@ -314,9 +344,22 @@ wait_for_more(int64_t deadline)
 	short out = now.write_wants_write || now.read_wants_write ? POLLOUT : 0;
 	short session = !is_empty(&now.up) ? POLLOUT : 0;
 
-	if (!now.session_ended && !now.client_gone && is_empty(&now.down))
+	if (!now.session_ended && !now.client_gone && all_sent())
 		session |= POLLIN;
 	return wait_for(in, out, session, deadline);
+}
+
+/* No more than without it when there is no memory. */
+static void
+collect_records(SSL *ssl)
+{
+	BIO *collect = BIO_new(BIO_f_buffer()), *out = SSL_get_wbio(ssl);
+
+	if (collect == NULL || BIO_set_write_buffer_size(collect, COLLECTED_BYTES) != 1 || BIO_up_ref(out) != 1) {
+		BIO_free(collect);
+		return;
+	}
+	SSL_set0_wbio(ssl, BIO_push(collect, out));
 }
 
 void
@@ -326,9 +369,10 @@ relay_run(SSL *ssl, int in, int out, int session)
 	int64_t deadline = 0;
 
 	start(ssl, in, out, session);
+	collect_records(ssl);
 	now.seen[IN] = now.seen[SESSION] = POLLIN;
 	while (move(), !all_delivered()) {
-		left = now.down.end - now.down.start;
+		left = now.down.end - now.down.start + (size_t)BIO_wpending(SSL_get_wbio(ssl));
 		if (now.session_gone && (deadline == 0 || left != left_before))
 			deadline = clock_milliseconds() + STALL_SECONDS * 1000;
 		left_before = left;
