@@ -18,6 +18,7 @@
 
 /* What it says first. */
 #define READY 'r'
+#define NEEDLESS 'n'
 
 /* Answers carry the result and errno, one octet each. */
 static int
@@ -102,13 +103,15 @@ enter_spool(const struct maildrop_owner *owner, const struct stat *spool)
 void
 maildrop_keep(int sock, const struct maildrop_owner *owner, const struct stat *spool)
 {
-	const char *name = enter_spool(owner, spool), ready = READY;
+	const char *name = enter_spool(owner, spool), ready = READY, needless = NEEDLESS;
 	char mailbox[PATH_BYTES];
 	const struct maildrop_plan plan = { .user = owner->user, .kind = KIND_MBOX, .path = mailbox };
 	pid_t keeper;
 
-	if (name == NULL)
+	if (name == NULL) {
+		send(sock, &needless, sizeof(needless), MSG_NOSIGNAL);
 		_exit(0);
+	}
 	snprintf(mailbox, sizeof(mailbox), "./%s", name);
 	/* Somebody who stops us all stops the helper too, and that closes the socket. */
 	signal(SIGTERM, SIG_IGN);
@@ -123,7 +126,7 @@ maildrop_keep(int sock, const struct maildrop_owner *owner, const struct stat *s
 	_exit(0);
 }
 
-bool
+int
 keeper_is_there(int sock)
 {
 	char said;
@@ -132,7 +135,11 @@ keeper_is_there(int sock)
 	do
 		n = recv(sock, &said, sizeof(said), 0);
 	while (n == -1 && errno == EINTR);
-	return n == sizeof(said) && said == READY;
+	if (n == sizeof(said) && (said == READY || said == NEEDLESS))
+		return said == READY;
+	if (n != -1)
+		errno = ECHILD; /* it ended without a word */
+	return -1;
 }
 
 static enum dotlock_result

@@ -14,8 +14,11 @@
 /* As the user, with the group of spool: keeps the lock of the mbox that owner's mail is in, if it stands in spool.  Ends the process. */
 void maildrop_keep(int sock, const struct maildrop_owner *owner, const struct stat *spool) __attribute__((noreturn));
 
-/* The helper's side.  Whether there is a keeper behind sock that can lock the owner's mbox. */
-bool keeper_is_there(int sock);
+/*
+ * The helper's side.  1: there is a keeper behind sock.  0: none is needed, as the owner's mbox stands elsewhere.  -1 with errno: it
+ * could not start, and without it the mbox would go without the lock that others look for.
+ */
+int keeper_is_there(int sock);
 
 /* As dotlock_try() and dotlock_remove(). */
 enum dotlock_result keeper_try(int sock);

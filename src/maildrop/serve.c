@@ -338,6 +338,7 @@ maildrop_serve(int session, const struct maildrop_owner *owner, int keeper)
 {
 	static struct location location;
 	static char state[PATH_BYTES];
+	int there = 0;
 	struct maildrop_plan plan = { .user = owner->user, .keeper = keeper, .lock_timeout = owner->lock_timeout };
 
 	if (location_choose(owner, &location) == -1 ||
@@ -350,7 +351,12 @@ maildrop_serve(int session, const struct maildrop_owner *owner, int keeper)
 	plan.path = location.path;
 	if (plan.kind == KIND_MBOX)
 		plan.state = state;
-	if (keeper != -1 && (plan.kind != KIND_MBOX || !keeper_is_there(keeper))) {
+	if (keeper != -1 && plan.kind == KIND_MBOX && (there = keeper_is_there(keeper)) == -1) {
+		log_note(LOG_ERR, "lock-keeper error=\"%s\"", strerror(errno));
+		say_refused(session, MD_TEMPORARY);
+		return 1;
+	}
+	if (keeper != -1 && there == 0) {
 		close(keeper);
 		plan.keeper = -1;
 	}

@@ -347,7 +347,7 @@ start_good_keeper(int *sock)
 	strcpy(spool, mbox);
 	*strrchr(spool, '/') = '\0';
 	child = start_keeper(sock, mbox, spool);
-	assert_true(keeper_is_there(*sock));
+	assert_int_equal(keeper_is_there(*sock), 1);
 	return child;
 }
 
@@ -417,15 +417,28 @@ test_keeper_not_in_spool(void **state)
 	assert_int_equal(mkdir(aside, 0700), 0);
 	assert_int_equal(symlink("/", link_path), 0);
 	child = start_keeper(&sock, mbox, aside);
-	assert_false(keeper_is_there(sock));
+	assert_int_equal(keeper_is_there(sock), 0);
 	close(sock);
 	assert_int_equal(waitpid(child, NULL, 0), child);
 	child = start_keeper(&sock, in_link, aside);
-	assert_false(keeper_is_there(sock));
+	assert_int_equal(keeper_is_there(sock), 0);
 	close(sock);
 	assert_int_equal(waitpid(child, NULL, 0), child);
 	assert_int_equal(rmdir(aside), 0);
 	assert_int_equal(unlink(link_path), 0);
+}
+
+/* One that could not start ends without a word: that is not the same as one that is not needed. */
+static void
+test_keeper_that_fails(void **state)
+{
+	int pair[2];
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+	close(pair[1]);
+	assert_int_equal(keeper_is_there(pair[0]), -1);
+	close(pair[0]);
 }
 
 static void
@@ -458,6 +471,7 @@ main(void)
 		cmocka_unit_test(test_keeper),
 		cmocka_unit_test(test_keeper_killed),
 		cmocka_unit_test(test_keeper_not_in_spool),
+		cmocka_unit_test(test_keeper_that_fails),
 		cmocka_unit_test(test_keeper_nonsense),
 	};
 
