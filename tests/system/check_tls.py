@@ -321,9 +321,9 @@ def tickets(t):
 
 def with_credentials(t):
     """The key is root's alone, as ACME clients leave it: systemd hands it over."""
-    sh("mkdir -p /root/live && cp %s %s /root/live && chmod 700 /root/live && chmod 600 /root/live/*" % (CERTIFICATE, KEY))
+    sh("mkdir -p /etc/acme/live && cp %s %s /etc/acme/live && chmod 700 /etc/acme/live && chmod 600 /etc/acme/live/*" % (CERTIFICATE, KEY))
     configure(failure_delay=0, tls_certificate="tls.crt", tls_key="tls.key")
-    text = "[Service]\nLoadCredential=tls.crt:/root/live/pop.crt\nLoadCredential=tls.key:/root/live/pop.key\n"
+    text = "[Service]\nLoadCredential=tls.crt:/etc/acme/live/pop.crt\nLoadCredential=tls.key:/etc/acme/live/pop.key\n"
     os.makedirs("/run/systemd/system/pop3s@.service.d", exist_ok=True)
     write("/run/systemd/system/pop3s@.service.d/credentials.conf", text)
     mark = journal_mark()

@@ -122,7 +122,7 @@ prepare_root() {
 	install -d -m 2775 -o root -g mail "$root/var/mail"
 	cp "$tests"/*.py "$root/postern"
 	: >"$root/postern/tap"
-	env | grep '^POSTERN_DELIVERY_' >"$root/postern/environment" || :
+	env | sed -n '/^POSTERN_DELIVERY_/p' >"$root/postern/environment"
 }
 
 # Where systemd runs the machine, nspawn asks it for a scope of its own; elsewhere it stays in our control group.  What it
