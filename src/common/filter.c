@@ -83,6 +83,22 @@ filter_landlock_end(int ruleset)
 	return result;
 }
 
+int
+filter_no_files(void)
+{
+	int ruleset = filter_landlock_begin();
+
+	if (ruleset == -1)
+		return filter_landlock_missing(errno) ? 0 : -1;
+	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 ? filter_landlock_end(ruleset) : -1;
+}
+
+int
+filter_limit(unsigned resource, rlim_t value)
+{
+	return setrlimit(resource, &(struct rlimit){ value, value });
+}
+
 const char *
 syscall_name(int number)
 {

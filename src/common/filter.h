@@ -1,6 +1,7 @@
 /*
  * The two walls around a process that reads what a stranger sends: a seccomp filter made at compile time (libseccomp's
- * run-time compiler costs more than the rest of our start-up), and a Landlock domain.  Used by session and helper.
+ * run-time compiler costs more than the rest of our start-up), and a Landlock domain.  Used by
+ * session, helper and postern-tls.
  */
 #ifndef COMMON_FILTER_H
 #define COMMON_FILTER_H
@@ -12,6 +13,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 
 #if defined(__x86_64__)
@@ -79,6 +81,12 @@ filter_landlock_missing(int error)
 int filter_landlock_begin(void);			/* a descriptor, or -1 with errno */
 int filter_landlock_allow(int ruleset, int folder, uint64_t rights);	/* LANDLOCK_ACCESS_FS_*; unknown ones are dropped */
 int filter_landlock_end(int ruleset);			/* closes it; needs no_new_privs */
+
+/* No right on any file, and no_new_privs, where the kernel has Landlock.  0, or -1 with errno. */
+int filter_no_files(void);
+
+/* Both limits, soft and hard.  resource: RLIMIT_*.  0, or -1 with errno. */
+int filter_limit(unsigned resource, rlim_t value);
 
 /* The name of a system call, "unknown" for none. */
 const char *syscall_name(int number);

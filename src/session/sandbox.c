@@ -1,10 +1,8 @@
 #include "session/sandbox.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -51,34 +49,22 @@ refused(int number)
 }
 
 static int
-limit(unsigned resource, rlim_t value)
-{
-	return setrlimit(resource, &(struct rlimit){ value, value });
-}
-
-static int
 set_limits(int out)
 {
 	struct stat st;
 
 	/* A script's output may be a file; nothing else is ever written. */
-	if (fstat(out, &st) == 0 && !S_ISREG(st.st_mode) && limit(RLIMIT_FSIZE, 0) == -1)
+	if (fstat(out, &st) == 0 && !S_ISREG(st.st_mode) && filter_limit(RLIMIT_FSIZE, 0) == -1)
 		return -1;
-	return limit(RLIMIT_NOFILE, DESCRIPTORS) == -1 || limit(RLIMIT_NPROC, 0) == -1 || limit(RLIMIT_CORE, 0) == -1 ? -1 : 0;
+	return filter_limit(RLIMIT_NOFILE, DESCRIPTORS) == -1 || filter_limit(RLIMIT_NPROC, 0) == -1 ||
+	    filter_limit(RLIMIT_CORE, 0) == -1 ? -1 : 0;
 }
 
 static int
 enter(struct tally *tally, int out)
 {
-	int ruleset;
-
-	if (set_limits(out) == -1)
-		return -1;
-	ruleset = filter_landlock_begin();
 	refusals = tally;
-	if (ruleset == -1 && !filter_landlock_missing(errno))
-		return -1;
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == -1 || (ruleset != -1 && filter_landlock_end(ruleset) == -1))
+	if (set_limits(out) == -1 || filter_no_files() == -1)
 		return -1;
 	return filter_install(calls, sizeof(calls) / sizeof(calls[0]), refused);
 }

@@ -1,11 +1,8 @@
 /* Runs as the service user. */
 #include "tls/sandbox.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
 #include <syslog.h>
 #include <unistd.h>
 
@@ -63,23 +60,10 @@ refused(int number)
 }
 
 static int
-limit(unsigned resource, rlim_t value)
-{
-	return setrlimit(resource, &(struct rlimit){ value, value });
-}
-
-static int
 enter(void)
 {
-	int ruleset;
-
-	if (limit(RLIMIT_FSIZE, 0) == -1 || limit(RLIMIT_NOFILE, DESCRIPTORS) == -1 || limit(RLIMIT_NPROC, 0) == -1 ||
-	    limit(RLIMIT_DATA, DATA_BYTES) == -1)
-		return -1;
-	ruleset = filter_landlock_begin();
-	if (ruleset == -1 && !filter_landlock_missing(errno))
-		return -1;
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == -1 || (ruleset != -1 && filter_landlock_end(ruleset) == -1))
+	if (filter_limit(RLIMIT_FSIZE, 0) == -1 || filter_limit(RLIMIT_NOFILE, DESCRIPTORS) == -1 ||
+	    filter_limit(RLIMIT_NPROC, 0) == -1 || filter_limit(RLIMIT_DATA, DATA_BYTES) == -1 || filter_no_files() == -1)
 		return -1;
 	return filter_install(calls, sizeof(calls) / sizeof(calls[0]), refused);
 }

@@ -42,10 +42,25 @@ fuzz_piece(struct fuzz_input *in, size_t len)
 	return piece;
 }
 
+/* A piece whose length stands before it, in two octets. */
+static inline struct fuzz_input
+fuzz_part(struct fuzz_input *in)
+{
+	size_t len = fuzz_octet(in);
+
+	return fuzz_piece(in, len << 8 | fuzz_octet(in));
+}
+
 /* A folder of this process in memory, made at the first call. */
 const char *fuzz_folder(void);
 
 /* Puts the octets into a file of that folder and returns its path (static). */
 const char *fuzz_file(const char *name, const void *octets, size_t len);
+
+/*
+ * Serves the maildrop of that kind ("mbox", "maildir") and name in the folder, with the folder "state" beside it, to a session that
+ * sends messages as the input has them: an octet of length, then as many.  In serve.c.
+ */
+void fuzz_serve(const char *kind, const char *name, struct fuzz_input in);
 
 #endif

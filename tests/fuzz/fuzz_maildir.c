@@ -9,11 +9,8 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#include "maildrop/serve.h"
 
 static const char *const folders[] = { "Maildir", "Maildir/new", "Maildir/cur", "Maildir/tmp" };
 #define FOLDERS_ALL (sizeof(folders) / sizeof(folders[0]))
@@ -56,38 +53,19 @@ put_file(struct fuzz_input *in)
 	close(fd);
 }
 
-static void
-serve(struct fuzz_input in)
-{
-	char mail[160];
-	struct maildrop_owner owner = { .user = "state", .home = "/", .mail = mail, .state_directory = fuzz_folder() };
-	struct fuzz_input message;
-	int pair[2];
-
-	snprintf(mail, sizeof(mail), "maildir:%s/Maildir", fuzz_folder());
-	FUZZ_CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, pair) == 0);
-	while ((message = fuzz_piece(&in, fuzz_octet(&in))).len > 0)
-		send(pair[0], message.p, message.len, 0);
-	shutdown(pair[0], SHUT_WR);
-	maildrop_serve(pair[1], &owner, -1);
-	close(pair[0]);
-	close(pair[1]);
-}
-
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct fuzz_input in = { data, size }, index;
-	size_t len = fuzz_octet(&in);
 	unsigned files;
 
 	clean();
-	index = fuzz_piece(&in, len << 8 | fuzz_octet(&in));
+	index = fuzz_part(&in);
 	if (index.len > 0)
 		fuzz_file("Maildir/.postern-index", index.p, index.len);
 	for (files = fuzz_octet(&in) % 64; files > 0; files--)
 		put_file(&in);
-	serve(in);
-	serve(in);
+	fuzz_serve("maildir", "Maildir", in);
+	fuzz_serve("maildir", "Maildir", in);
 	return 0;
 }

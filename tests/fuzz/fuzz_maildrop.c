@@ -8,25 +8,14 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#include "maildrop/serve.h"
 
 static void
 put(const char *name, struct fuzz_input piece)
 {
 	if (piece.len > 0)
 		fuzz_file(name, piece.p, piece.len);
-}
-
-static struct fuzz_input
-part(struct fuzz_input *in)
-{
-	size_t len = fuzz_octet(in);
-
-	return fuzz_piece(in, len << 8 | fuzz_octet(in));
 }
 
 static void
@@ -61,32 +50,17 @@ remove_what_is_left(void)
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct fuzz_input in = { data, size }, message;
-	char mail[160];
-	/* The user's name is that of the state folder. */
-	struct maildrop_owner owner = { .user = "state", .home = "/", .mail = mail, .state_directory = fuzz_folder() };
-	bool mbox;
-	int pair[2];
+	struct fuzz_input in = { data, size };
+	bool mbox = fuzz_octet(&in) % 2 == 0;
 
-	mbox = fuzz_octet(&in) % 2 == 0;
 	remove_what_is_left();
 	make_folders();
-	if (mbox)
-		snprintf(mail, sizeof(mail), "mbox:%s/mbox", fuzz_folder());
-	else
-		snprintf(mail, sizeof(mail), "maildir:%s/Maildir", fuzz_folder());
-	put(mbox ? "mbox" : "Maildir/.postern-index", part(&in));
+	put(mbox ? "mbox" : "Maildir/.postern-index", fuzz_part(&in));
 	if (mbox) {
-		put("state/index", part(&in));
-		put("state/journal", part(&in));
-		put("state/last", part(&in));
+		put("state/index", fuzz_part(&in));
+		put("state/journal", fuzz_part(&in));
+		put("state/last", fuzz_part(&in));
 	}
-	FUZZ_CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, pair) == 0);
-	while ((message = fuzz_piece(&in, fuzz_octet(&in))).len > 0)
-		send(pair[0], message.p, message.len, 0);
-	shutdown(pair[0], SHUT_WR);
-	maildrop_serve(pair[1], &owner, -1);
-	close(pair[0]);
-	close(pair[1]);
+	fuzz_serve(mbox ? "mbox" : "maildir", mbox ? "mbox" : "Maildir", in);
 	return 0;
 }

@@ -9,13 +9,11 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "maildrop/journal.h"
 #include "maildrop/mbox_index.h"
-#include "maildrop/serve.h"
 
 #define PART_BYTES 16384
 
@@ -27,14 +25,6 @@ struct journal_start {
 };
 
 enum { MEND_INDEX = 1, MEND_INDEX_GROWN = 2, MEND_JOURNAL = 4, MEND_JOURNAL_SIZE = 8, TWICE = 16 };
-
-static struct fuzz_input
-part(struct fuzz_input *in)
-{
-	size_t len = fuzz_octet(in);
-
-	return fuzz_piece(in, len << 8 | fuzz_octet(in));
-}
 
 static void
 put_index(struct fuzz_input piece, const struct stat *st, unsigned mend)
@@ -102,25 +92,6 @@ clean(void)
 	closedir(folder);
 }
 
-static void
-serve(struct fuzz_input in)
-{
-	char mail[160];
-	/* The user's name is that of the state folder. */
-	struct maildrop_owner owner = { .user = "state", .home = "/", .mail = mail, .state_directory = fuzz_folder() };
-	struct fuzz_input message;
-	int pair[2];
-
-	snprintf(mail, sizeof(mail), "mbox:%s/mbox", fuzz_folder());
-	FUZZ_CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, pair) == 0);
-	while ((message = fuzz_piece(&in, fuzz_octet(&in))).len > 0)
-		send(pair[0], message.p, message.len, 0);
-	shutdown(pair[0], SHUT_WR);
-	maildrop_serve(pair[1], &owner, -1);
-	close(pair[0]);
-	close(pair[1]);
-}
-
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -130,16 +101,16 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	journal_block_bytes = 4096;
 	clean();
-	mbox = part(&in);
+	mbox = fuzz_part(&in);
 	FUZZ_CHECK(stat(fuzz_file("mbox", mbox.p, mbox.len), &st) == 0);
-	piece = part(&in);
+	piece = fuzz_part(&in);
 	put_index(piece, &st, mend);
-	put_journal(part(&in), &st, mend);
-	piece = part(&in);
+	put_journal(fuzz_part(&in), &st, mend);
+	piece = fuzz_part(&in);
 	if (piece.len > 0)
 		fuzz_file("state/last", piece.p, piece.len);
-	serve(in);
+	fuzz_serve("mbox", "mbox", in);
 	if ((mend & TWICE) != 0)
-		serve(in);
+		fuzz_serve("mbox", "mbox", in);
 	return 0;
 }
