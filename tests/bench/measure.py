@@ -58,6 +58,17 @@ class Results:
         return repeat < 2 or self.slow.get((case, server), 0) < CASE_SECONDS
 
 
+def measured(program, *arguments, seconds=SESSION_SECONDS):
+    """Runs one of the measuring clients to its end; what it measured."""
+    try:
+        done = subprocess.run([program, *map(str, arguments)], stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds)
+    except subprocess.TimeoutExpired:
+        raise Fault("not done after %d seconds" % seconds) from None
+    if done.returncode != 0:
+        raise Fault(done.stderr.decode("ascii", "replace").strip() or "%s was ended by a signal" % os.path.basename(program))
+    return json.loads(done.stdout)
+
+
 class Client:
     """popbench, run outside of the copy, as root's other tools are; it shares only the loopback."""
 
@@ -66,14 +77,7 @@ class Client:
 
     def run(self, *arguments, seconds=SESSION_SECONDS):
         """To its end; what it measured."""
-        try:
-            done = subprocess.run([self.popbench, *map(str, arguments)], stdin=subprocess.DEVNULL, capture_output=True,
-                                  timeout=seconds)
-        except subprocess.TimeoutExpired:
-            raise Fault("not done after %d seconds" % seconds) from None
-        if done.returncode != 0:
-            raise Fault(done.stderr.decode("ascii", "replace").strip() or "popbench was ended by a signal")
-        return json.loads(done.stdout)
+        return measured(self.popbench, *arguments, seconds=seconds)
 
     def held(self, *arguments):
         """Runs until it holds; a Held to let go."""
@@ -462,23 +466,11 @@ def measure_memory(bench, repeat):
 TLS_SERVERS = ("postern-tls", "dovecot-tls", "stunnel")
 
 
-def tls_client(bench, *arguments):
-    """tlsbench, to its end."""
-    try:
-        done = subprocess.run([bench.programs + "/tlsbench", *map(str, arguments)], stdin=subprocess.DEVNULL, capture_output=True,
-                              timeout=SESSION_SECONDS)
-    except subprocess.TimeoutExpired:
-        raise Fault("not done after %d seconds" % SESSION_SECONDS) from None
-    if done.returncode != 0:
-        raise Fault(done.stderr.decode("ascii", "replace").strip() or "tlsbench was ended by a signal")
-    return json.loads(done.stdout)
-
-
 def tls_connections(bench, server, repeat, how):
     """Handshake, greeting, QUIT: processor time of each.  Not every server can resume."""
     server.group.settle()
     before = server.group.cpu()
-    got = tls_client(bench, "connect", server.port, 300 if bench.short else 2000, how)
+    got = measured(bench.programs + "/tlsbench", "connect", server.port, 300 if bench.short else 2000, how)
     server.group.settle()
     bench.results.add("tls_%s_cpu_us" % how, server.name, repeat, (server.group.cpu() - before) / got["done"] * 1e6)
     bench.results.add("tls_%s_per_s" % how, server.name, repeat, got["done"] / got["seconds"])
@@ -492,7 +484,7 @@ def tls_big(bench, server, repeat):
     bench.boxes.read(server, "big")
     server.group.settle()
     before = server.group.cpu()
-    got = tls_client(bench, "retr", server.port, "big")
+    got = measured(bench.programs + "/tlsbench", "retr", server.port, "big")
     server.group.settle()
     bench.results.add("tlsBIG_MBps", server.name, repeat, got["octets"] / got["ms"] / 1e3)
     bench.results.add("tlsBIG_cpu_ms", server.name, repeat, (server.group.cpu() - before) * 1e3)

@@ -6,9 +6,7 @@
  */
 #include "popbench.h"
 
-#include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -27,25 +25,6 @@ static const struct mode {
 	{ "steps", steps_main, 3 },
 	{ "verify", verify_main, 4 },
 };
-
-unsigned long
-number_argument(const char *text, unsigned long max)
-{
-	char *end;
-	unsigned long n;
-
-	errno = 0;
-	n = strtoul(text, &end, 10);
-	if (errno != 0 || end == text || *end != '\0' || n > max)
-		fail("bad number \"%s\"", text);
-	return n;
-}
-
-unsigned short
-port_argument(const char *text)
-{
-	return (unsigned short)number_argument(text, 65535);
-}
 
 void
 hold(void)

@@ -20,11 +20,6 @@ int steps_main(int argc, char **argv);
 /* verify PORT USER MANIFEST MISSING: fetches everything and compares; see verify.c. */
 int verify_main(int argc, char **argv);
 
-unsigned short port_argument(const char *text);
-
-/* A number from 0 to max, or the end of the program. */
-unsigned long number_argument(const char *text, unsigned long max);
-
 /* Prints a line that the caller waits for, then waits for one from it (or the end of standard input). */
 void hold(void);
 

@@ -4,7 +4,6 @@ A server is one program with one configuration, started once for the whole run; 
 started for each connection run under tcpserver with the same options.  Everything here happens in the copy of the machine.
 """
 
-import glob
 import os
 import shutil
 

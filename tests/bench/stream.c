@@ -257,3 +257,22 @@ stream_wait_end(struct stream *s)
 	if (s->start != s->end || fill(s))
 		fail("more octets after the last answer");
 }
+
+unsigned long
+number_argument(const char *text, unsigned long max)
+{
+	char *end;
+	unsigned long n;
+
+	errno = 0;
+	n = strtoul(text, &end, 10);
+	if (errno != 0 || end == text || *end != '\0' || n > max)
+		fail("bad number \"%s\"", text);
+	return n;
+}
+
+unsigned short
+port_argument(const char *text)
+{
+	return (unsigned short)number_argument(text, 65535);
+}

@@ -47,6 +47,10 @@ void stream_skip_rest(struct stream *s);
 /* Waits until the server has closed the connection; more octets are an error. */
 void stream_wait_end(struct stream *s);
 
+/* A number from 0 to max, or the end of the program. */
+unsigned long number_argument(const char *text, unsigned long max);
+unsigned short port_argument(const char *text);
+
 /* Microseconds of a clock that only goes forward. */
 double now_us(void);
 

@@ -218,23 +218,6 @@ serve_main(char **argv)
 	return 0;
 }
 
-unsigned long
-number_argument(const char *text, unsigned long max)
-{
-	char *end;
-	unsigned long n = strtoul(text, &end, 10);
-
-	if (end == text || *end != '\0' || n > max)
-		fail("bad number \"%s\"", text);
-	return n;
-}
-
-unsigned short
-port_argument(const char *text)
-{
-	return (unsigned short)number_argument(text, 65535);
-}
-
 int
 main(int argc, char **argv)
 {

@@ -226,7 +226,8 @@ class Run:
 
     serial = 0
 
-    def __init__(self, folder, settings=(), kind="mbox"):
+    def __init__(self, folder, settings=(), kind="mbox", box=None):
+        """box: the octets of the mbox; None if there is none yet."""
         Run.serial += 1
         self.program = os.path.join(folder, "postern")
         self.helper = os.path.join(folder, "postern-helper")
@@ -241,6 +242,14 @@ class Run:
         os.mkdir(os.path.join(self.folder, "state"))
         self.write_users()
         self.write_settings(settings)
+        self.box = box
+        if box is not None:
+            with open(self.maildrop, "wb") as f:
+                f.write(box)
+
+    def check_untouched(self):
+        check(read_file(self.maildrop) == self.box, "the mbox has changed")
+        check(not self.locks_left(), "left behind: %s" % self.locks_left())
 
     def write_users(self):
         with open(os.path.join(self.folder, "users"), "w") as f:
@@ -294,6 +303,9 @@ class Run:
                 check(m is not None and not m.group(1).startswith(("helper-says ", "tls-says ")), "on standard error: " + line)
                 lines.append(m.group(1))
         return lines
+
+    def log_of(self, event):
+        return [line for line in self.log_lines() if line.startswith(event + " ")]
 
     def log_tail(self):
         """The end of the log, for the report of a failure."""
@@ -726,6 +738,20 @@ def descendants(pid):
         found += children
         look += children
     return found
+
+
+def process_status(pid):
+    """The fields of /proc/PID/status; none when the process is gone."""
+    try:
+        with open("/proc/%d/status" % pid) as f:
+            return dict(line.rstrip("\n").split(":\t", 1) for line in f if ":\t" in line)
+    except (FileNotFoundError, ProcessLookupError):
+        return {}
+
+
+def kilobytes(status, field):
+    """Of such a field as "VmHWM"; None when there is none, as for a process that has ended."""
+    return int(status[field].split()[0]) if field in status else None
 
 
 class Session:

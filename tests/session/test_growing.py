@@ -28,9 +28,7 @@ def deliver(run, text):
 def session(folder, delete, look, again):
     """One session; look: what the client asks after the delivery, so that the helper looks at the mailbox again; again:
     whether there is another delivery behind that."""
-    run = pt.Run(folder)
-    with open(run.maildrop, "wb") as f:
-        f.write(pt.mbox_join(MESSAGES)[0])
+    run = pt.Run(folder, box=pt.mbox_join(MESSAGES)[0])
     with pt.Session(run) as c:
         c.log_in()
         deliver(run, NEW)
@@ -53,9 +51,7 @@ def session(folder, delete, look, again):
 
 def poured_in(folder):
     """A delivery between any two looks: every message is sent all the same."""
-    run = pt.Run(folder)
-    with open(run.maildrop, "wb") as f:
-        f.write(pt.mbox_join(MESSAGES)[0])
+    run = pt.Run(folder, box=pt.mbox_join(MESSAGES)[0])
     with pt.Session(run) as c:
         c.log_in()
         for n in (3, 1, 2, 1, 3, 2):

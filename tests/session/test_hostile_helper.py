@@ -11,7 +11,6 @@ import os  # noqa: E402
 import re  # noqa: E402
 import signal  # noqa: E402
 import socket  # noqa: E402
-import struct  # noqa: E402
 
 import postern_test as pt  # noqa: E402
 import wire_peer as w  # noqa: E402
@@ -149,12 +148,10 @@ def wrong_tables(folder):
 
 def peak(c):
     """Peak resident kilobytes of the session, which is the monitor's child postern."""
-    for pid in pt.descendants(c.process.pid):
-        with open("/proc/%d/status" % pid) as f:
-            status = f.read()
-        if "Name:\tpostern\n" in status:
-            return int(re.search(r"VmHWM:\s+(\d+)", status).group(1))
-    return 0
+    statuses = [pt.process_status(pid) for pid in pt.descendants(c.process.pid)]
+    sessions = [status for status in statuses if status.get("Name") == "postern"]
+    check(len(sessions) == 1, "sessions: %s" % statuses)
+    return pt.kilobytes(sessions[0], "VmHWM")
 
 
 def lying_tables(folder):

@@ -23,11 +23,8 @@ BOX = pt.mbox_join(MESSAGES)[0]
 
 
 def new_run(folder, kind="mbox", settings=()):
-    run = pt.Run(folder, settings, kind)
-    if kind == "mbox":
-        with open(run.maildrop, "wb") as f:
-            f.write(BOX)
-    else:
+    run = pt.Run(folder, settings, kind, BOX if kind == "mbox" else None)
+    if kind == "maildir":
         pt.maildir_make(run.maildrop, [("new/%d.M%d.mx" % (1795000000 + n, n), m) for n, m in enumerate(MESSAGES)])
     return run
 
@@ -212,9 +209,8 @@ def requests_flood(folder, kind):
 
 
 def memory(pid):
-    """Resident kilobytes; 0 when it has ended."""
-    with open("/proc/%d/status" % pid) as f:
-        return next((int(line.split()[1]) for line in f if line.startswith("VmRSS")), 0)
+    """Resident kilobytes; None when it has ended."""
+    return pt.kilobytes(pt.process_status(pid), "VmRSS")
 
 
 def marks_flood(folder, kind):

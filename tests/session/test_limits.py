@@ -9,7 +9,6 @@ import sys
 sys.dont_write_bytecode = True
 
 import os  # noqa: E402
-import re  # noqa: E402
 import select  # noqa: E402
 import socket  # noqa: E402
 import threading  # noqa: E402
@@ -31,16 +30,8 @@ MESSAGES = [b"Subject: %d\n\ntext\n" % n for n in range(10)]
 
 def peaks(c):
     """{process id: peak resident set in kB}."""
-    found = {}
-    for pid in c.processes():
-        try:
-            with open("/proc/%d/status" % pid) as f:
-                m = re.search(r"VmHWM:\s+(\d+) kB", f.read())
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if m is not None:
-            found[pid] = int(m.group(1))
-    return found
+    found = {pid: pt.kilobytes(pt.process_status(pid), "VmHWM") for pid in c.processes()}
+    return {pid: peak for pid, peak in found.items() if peak is not None}
 
 
 def check_flat(c, before, tap):
@@ -52,10 +43,7 @@ def check_flat(c, before, tap):
 
 
 def new_run(folder, settings=(), messages=MESSAGES):
-    run = pt.Run(folder, settings)
-    with open(run.maildrop, "wb") as f:
-        f.write(pt.mbox_join(messages)[0])
-    return run
+    return pt.Run(folder, settings, box=pt.mbox_join(messages)[0])
 
 
 class Writer(threading.Thread):

@@ -48,10 +48,7 @@ BROKEN_FILES = (
 
 
 def new_run(folder):
-    run = pt.Run(folder)
-    with open(run.maildrop, "wb") as f:
-        f.write(BOX)
-    return run
+    return pt.Run(folder, box=BOX)
 
 
 def expect_refusal(run, c):

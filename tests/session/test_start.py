@@ -21,19 +21,7 @@ BOX, STORED = pt.mbox_join(MESSAGES)
 
 
 def new_run(folder, settings=()):
-    run = pt.Run(folder, settings)
-    with open(run.maildrop, "wb") as f:
-        f.write(BOX)
-    return run
-
-
-def check_untouched(run):
-    check(pt.read_file(run.maildrop) == BOX, "the mbox has changed")
-    check(not run.locks_left(), "left behind: %s" % run.locks_left())
-
-
-def log_of(run, event):
-    return [line for line in run.log_lines() if line.startswith(event + " ")]
+    return pt.Run(folder, settings, box=BOX)
 
 
 # Files
@@ -64,7 +52,7 @@ def script_and_output(folder, stdout):
 def script_without_quit(folder):
     run, output = from_files(folder, b"USER alice\nPASS secret\nDELE 1\nQUIT", "file")
     check(output.endswith(b"+OK message deleted\r\n"), "output: " + readable(output))
-    check_untouched(run)
+    run.check_untouched()
 
 
 def large_output(folder):
@@ -72,7 +60,7 @@ def large_output(folder):
     script = b"USER alice\nPASS secret\n" + b"RETR 1\n" * 50000 + b"QUIT\n"
     run, output = from_files(folder, script, "file")
     check(output.count(b"\r\n.\r\n") == 50000, "%d messages in %d octets" % (output.count(b"\r\n.\r\n"), len(output)))
-    check_untouched(run)
+    run.check_untouched()
 
 
 def no_input(folder):
@@ -131,7 +119,7 @@ def client_missing(folder, redirections):
                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=run.environment(), cwd="/",
                           timeout=pt.PATIENCE)
     check(done.returncode in (0, 1), "%s" % done)
-    check_untouched(run)
+    run.check_untouched()
 
 
 def listen_fds(folder):
@@ -142,8 +130,8 @@ def listen_fds(folder):
         c.log_in()
         c.expect(b"STAT", b"+OK 2 ")
         c.quit()
-    check_untouched(run)
-    check(" rip=127.0.0.1 " in log_of(run, "session-end")[0], "log: %s" % run.log_lines())
+    run.check_untouched()
+    check(" rip=127.0.0.1 " in run.log_of("session-end")[0], "log: %s" % run.log_lines())
 
 
 def listen_fds_of_another(folder):
@@ -163,7 +151,7 @@ def peer(folder, transport, more, wanted):
         c.log_in()
         c.quit()
     for event in ("login", "session-end"):
-        lines = log_of(run, event)
+        lines = run.log_of(event)
         check(len(lines) == 1 and " rip=%s " % wanted in lines[0] + " ", "log: %s" % lines)
 
 
@@ -188,7 +176,7 @@ def peer_v6(folder, host, wanted):
     except BaseException:
         c.abandon()
         raise
-    lines = log_of(run, "login")
+    lines = run.log_of("login")
     check(len(lines) == 1 and " rip=%s " % wanted in lines[0], "log: %s" % lines)
 
 
@@ -234,9 +222,9 @@ def killed(folder, which, number, how):
             got = c.ask(b"QUIT")
             check(got is None or got.startswith(b"-ERR [SYS/TEMP] "), "QUIT: %s" % readable(got or b""))
         wait_for_all(c)
-    check_untouched(run)
+    run.check_untouched()
     if how is not None:
-        lines = log_of(run, "session-end")
+        lines = run.log_of("session-end")
         check(len(lines) == 1 and " how=%s " % how in lines[0], "log: %s" % run.log_lines())
     with pt.Session(run) as c:
         c.log_in()
@@ -261,7 +249,7 @@ def stopped(folder):
             check(False, "the session is gone, and its monitor still waits for the helper")
         os.kill(helper, signal.SIGKILL)
         c.wait_all()
-    check_untouched(run)
+    run.check_untouched()
 
 
 def main(folder, tap):

@@ -34,9 +34,7 @@ with open(os.path.join(os.environ.get("top_builddir", "."), "config.h")) as conf
 
 
 def new_run(folder, box=BOX, **settings):
-    run = pt.Run(folder, {key.replace("_", "-"): value for key, value in settings.items()})
-    with open(run.maildrop, "wb") as f:
-        f.write(box)
+    run = pt.Run(folder, {key.replace("_", "-"): value for key, value in settings.items()}, box=box)
     os.utime(run.maildrop, (1795428000, 1795428000))  # a login waits for a file that is just being written
     return run
 
@@ -47,17 +45,8 @@ def tls_run(folder, box=BOX, **settings):
     return run
 
 
-def check_untouched(run):
-    check(pt.read_file(run.maildrop) == BOX, "the mbox has changed")
-    check(not run.locks_left(), "left behind: %s" % run.locks_left())
-
-
-def log_of(run, event):
-    return [line for line in run.log_lines() if line.startswith(event + " ")]
-
-
 def check_logged(run, event, text):
-    lines = log_of(run, event)
+    lines = run.log_of(event)
     check(any(text in line for line in lines), "no %s with %s in the log: %s" % (event, text, run.log_lines()))
 
 
@@ -131,7 +120,7 @@ def once(folder, transport):
         c.expect(b"STLS", b"-ERR not in this state")
         c.quit()
     check_logged(run, "session-end", 'tls=TLSv1.3 cipher=TLS_AES_128_GCM_SHA256 resumed=no sni="localhost"')
-    check("truncated" not in log_of(run, "session-end")[0], "log: %s" % run.log_lines())
+    check("truncated" not in run.log_of("session-end")[0], "log: %s" % run.log_lines())
 
 
 def user_forgotten(folder):
@@ -176,7 +165,7 @@ def nothing_in_clear(folder, octets):
         c.end()
     check_logged(run, "tls", "handshake-failed")
     check_logged(run, "session-end", "how=closed")
-    check_untouched(run)
+    run.check_untouched()
 
 
 def failed_then_another(folder):
@@ -208,7 +197,7 @@ def garbage(folder, octets, logged):
         c.end()
     check_logged(run, "tls", 'handshake-failed error="%s"' % logged)
     check_logged(run, "session-end", "how=closed")
-    check_untouched(run)
+    run.check_untouched()
 
 
 def stall(folder, octets):
@@ -243,8 +232,8 @@ def half_handshakes(folder):
         c = pt.Connection(run, "TLS", handshake=False)
         c.send(hello[:cut])
         c.end()
-    check(len(log_of(run, "session-end")) == 7, "log: %s" % run.log_lines())
-    check_untouched(run)
+    check(len(run.log_of("session-end")) == 7, "log: %s" % run.log_lines())
+    run.check_untouched()
 
 
 def after_login(folder, what):
@@ -256,7 +245,7 @@ def after_login(folder, what):
         what(c)
         c.hang_up()
         c.wait_all()
-    check_untouched(run)
+    run.check_untouched()
     check_logged(run, "session-end", "how=closed")
     return run
 
@@ -380,14 +369,7 @@ def log_has(run, text):
 
 def members(c):
     """Process ids below the monitor, by name."""
-    found = {}
-    for pid in pt.descendants(c.process.pid):
-        try:
-            with open("/proc/%d/comm" % pid) as f:
-                found[f.read().strip()] = pid
-        except OSError:
-            pass
-    return found
+    return {pt.process_status(pid).get("Name"): pid for pid in pt.descendants(c.process.pid)}
 
 
 def session_lives(c):
@@ -560,7 +542,7 @@ def kinds_of_keys(folder):
             write(key, pt.read_file(key + ".old"))
         run = new_run(folder, tls_certificate=certificate, tls_key=key)
         check(handshake(run, pt.client_context(certificate)) is not None, "no handshake with " + name)
-        check(not log_of(run, "tls"), "log: %s" % run.log_lines())
+        check(not run.log_of("tls"), "log: %s" % run.log_lines())
 
 
 def one_file(folder):
@@ -797,7 +779,7 @@ def resumes(folder, version):
     check((second.session.id != first.session.id) == (version == ssl.TLSVersion.TLSv1_3), "a new ticket, or none, with the old one")
     third = handshake(run, context, session=second.session)
     check(third.session_reused, "not resumed with the ticket of a resumed one")
-    check([" resumed=%s " % word in line for word, line in zip(("no", "yes", "yes"), log_of(run, "session-end"))] == [True] * 3,
+    check([" resumed=%s " % word in line for word, line in zip(("no", "yes", "yes"), run.log_of("session-end"))] == [True] * 3,
           "log: %s" % run.log_lines())
     return run, context, first.session
 
@@ -817,7 +799,7 @@ def without_folder(folder):
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     tls = handshake(run, context)
     check(not tls.session.has_ticket, "a ticket without a secret")
-    check(not log_of(run, "tls"), "log: %s" % run.log_lines())
+    check(not run.log_of("tls"), "log: %s" % run.log_lines())
 
 
 def hour_now():
@@ -894,7 +876,7 @@ def killed(folder, which, number, how):
             check(c.wait_input(pt.PATIENCE), "the connection stays open")
         c.hang_up()
         c.wait_all()
-    check_untouched(run)
+    run.check_untouched()
     if how is not None:
         check_logged(run, "session-end", "how=" + how)
     if which == "postern-tls":
@@ -916,8 +898,7 @@ def confined(folder):
     with pt.Session(run, "TLS") as c:
         c.log_in()
         for name in ("postern", "postern-tls"):
-            with open("/proc/%d/status" % members(c)[name]) as f:
-                status = dict(line.rstrip("\n").split(":\t", 1) for line in f if ":\t" in line)
+            status = pt.process_status(members(c)[name])
             check((status["NoNewPrivs"], status["Seccomp"]) == ("1", "2"), "%s: %s" % (name, status))
         c.quit()
 

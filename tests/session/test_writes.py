@@ -32,10 +32,7 @@ def strace_works():
 
 
 def new_run(folder, settings=(), messages=(SMALL,)):
-    run = pt.Run(folder, settings)
-    with open(run.maildrop, "wb") as f:
-        f.write(pt.mbox_join(messages)[0])
-    return run
+    return pt.Run(folder, settings, box=pt.mbox_join(messages)[0])
 
 
 class Traced:

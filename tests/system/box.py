@@ -234,6 +234,12 @@ def logged(mark, pattern, seconds=5):
 Process = collections.namedtuple("Process", "pid parent exe uids gids groups status fds")
 
 
+def process_status(pid):
+    """The fields of /proc/PID/status."""
+    with open("/proc/%d/status" % pid) as f:
+        return dict(line.rstrip("\n").split(":\t", 1) for line in f if ":\t" in line)
+
+
 def read_process(pid):
     """What /proc knows of a process; None when it is gone, or no program of ours."""
     folder = "/proc/%d/" % pid
@@ -241,8 +247,7 @@ def read_process(pid):
         exe = os.readlink(folder + "exe")
         if not os.path.basename(exe).startswith("postern"):
             return None
-        with open(folder + "status") as f:
-            status = dict(line.rstrip("\n").split(":\t", 1) for line in f if ":\t" in line)
+        status = process_status(pid)
         fds = {int(n): os.readlink(folder + "fd/" + n) for n in os.listdir(folder + "fd")}
     except OSError:
         return None
@@ -263,12 +268,12 @@ def all_gone(seconds=10):
     return wait_for(lambda: not processes(), seconds)
 
 
-def proportional_set_size(pids):
-    """PSS of these processes together, in kB."""
+def proportional_set_size(pids, field="Pss"):
+    """PSS of these processes together, in kB; or another field of smaps_rollup."""
     total = 0
     for pid in pids:
         with open("/proc/%d/smaps_rollup" % pid) as f:
-            total += int(re.search(r"^Pss:\s+(\d+)", f.read(), re.M).group(1))
+            total += int(re.search(r"^%s:\s+(\d+)" % field, f.read(), re.M).group(1))
     return total
 
 

@@ -15,7 +15,7 @@ import subprocess
 
 import check_pam
 import mail
-from box import (HELPER, SERVER, Pop, all_gone, configure, journal_mark, left_behind, logged, processes, read_process, sh,
+from box import (HELPER, SERVER, Pop, all_gone, configure, journal_mark, left_behind, logged, process_status, processes, sh,
                  wait_for)
 from check_processes import NO_CAPABILITIES, socket_inodes, tcp_sockets, unix_sockets
 
@@ -101,32 +101,29 @@ def check_identity(t, p, what, uid, gid, groups, capabilities=NO_CAPABILITY):
 
 def check_walls(t, p, what, seccomp, no_new_privs):
     """no_new_privs, and whether there is a filter beside those that all processes here have (systemd-nspawn's)."""
-    outside = int(read_process_status(os.getpid())["Seccomp_filters"])
+    outside = int(process_status(os.getpid())["Seccomp_filters"])
     t.equal((p.status["NoNewPrivs"], int(p.status["Seccomp_filters"]) - outside), (str(int(no_new_privs)), int(seccomp)),
             "%s: %s no_new_privs, %s filter" % (what, "" if no_new_privs else "not", "a" if seccomp else "no"))
     t.equal(limits(p)["Max core file size"], ["0", "0"], what + ": no core file")
 
 
-def read_process_status(pid):
-    with open("/proc/%d/status" % pid) as f:
-        return dict(line.rstrip("\n").split(":\t", 1) for line in f if ":\t" in line)
+def check_service(t, p, what, confined):
+    """What monitor and session have in common."""
+    postern = pwd.getpwnam("postern")
+    check_identity(t, p, what, postern.pw_uid, postern.pw_gid, [postern.pw_gid])
+    check_walls(t, p, what, confined, confined)
+    t.ok(not is_dumpable(p), what + ": not dumpable")
 
 
 def check_monitor(t, p, what, descriptors):
-    postern = pwd.getpwnam("postern")
-    check_identity(t, p, what, postern.pw_uid, postern.pw_gid, [postern.pw_gid])
-    check_walls(t, p, what, False, False)
-    t.ok(not is_dumpable(p), what + ": not dumpable")
+    check_service(t, p, what, False)
     got = held(p)
     t.equal(([got.get(n) for n in range(3)], sorted(got[fd] for fd in got if fd > 2)), (["/dev/null"] * 3, sorted(descriptors)),
             what + ": descriptors")
 
 
 def check_session(t, p, what, more):
-    postern = pwd.getpwnam("postern")
-    check_identity(t, p, what, postern.pw_uid, postern.pw_gid, [postern.pw_gid])
-    check_walls(t, p, what, True, True)
-    t.ok(not is_dumpable(p), what + ": not dumpable")
+    check_service(t, p, what, True)
     have = limits(p)
     t.equal([have[k] for k in ("Max processes", "Max open files", "Max file size")],
             [["0", "0"], [str(SESSION_DESCRIPTORS)] * 2, ["0", "0"]], what + ": no process, no file, few descriptors")
@@ -366,7 +363,7 @@ def inject(pid, call):
     tracer = subprocess.Popen(["strace", "-q", "-p", str(pid), "-e", "trace=" + call, "-e",
                                "inject=%s:retval=0:syscall=getppid" % call],
                               stdout=out, stderr=subprocess.STDOUT)
-    wait_for(lambda: read_process_status(pid)["TracerPid"].strip() != "0")
+    wait_for(lambda: process_status(pid)["TracerPid"].strip() != "0")
     return tracer
 
 
