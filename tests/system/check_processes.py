@@ -12,7 +12,11 @@ from box import (HELPER, SERVER, WRONG, Pop, all_gone, configure, journal_mark, 
                  proportional_set_size, sh, wait_for)
 
 NO_CAPABILITIES = ("CapEff", "CapPrm", "CapInh", "CapAmb")
-IDLE_KILOBYTES = 300
+# A session's share of memory before the login, and what of it is not from files.  A client alone has every page of libc to
+# itself that the kernel chose to map around the touched ones, which is between 100 and 250 kB by how libc lies in the page
+# cache; so there only the second is judged.
+IDLE_KILOBYTES = 250
+IDLE_ANONYMOUS_KILOBYTES = 200
 
 
 def roles():
@@ -155,13 +159,13 @@ def after_login_maildir(t):
 
 
 def idle_cost(t):
-    """Twenty clients that say nothing; and one alone, which shares its pages with nobody."""
-    for number in (1, 20):
+    """One client that says nothing, and twenty."""
+    for number, field, bound in ((1, "Pss_Anon", IDLE_ANONYMOUS_KILOBYTES), (20, "Pss", IDLE_KILOBYTES)):
         clients = [Pop(source="127.0.0.%d" % (30 + n)).greet() for n in range(number)]
         pids = [p.pid for p in processes()]
-        size = proportional_set_size(pids) / number
-        t.ok(len(pids) <= 2 * number and size <= IDLE_KILOBYTES,
-             "%d idle: %d processes, %d kB PSS each" % (number, len(pids), size))
+        size = proportional_set_size(pids, field) / number
+        t.ok(len(pids) <= 2 * number and size <= bound,
+             "%d idle: %d processes, %d kB %s each" % (number, len(pids), size, field))
         for client in clients:
             client.close()
         t.ok(all_gone(), "and they end when the client goes")
