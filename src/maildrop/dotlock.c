@@ -162,14 +162,19 @@ judge_lock(const char *path, const char *mailbox, time_t now)
 /*
  * Others have to be able to read the number.  On a full disk the lock stays empty rather than not made: deleting mail is
  * what helps then, and an empty one holds as well, only longer if we die.
+ *
+ * What was killed left something in the file.  A new one is not truncated: ext4 writes a file that was truncated to nothing
+ * to the disk when it is closed (auto_da_alloc, ext4(5)), and its removal waits for that, at each login.
  */
 static int
 write_owner(int fd)
 {
+	struct stat st;
 	char text[16];
 	int n = snprintf(text, sizeof(text), "%d\n", (int)getpid());
 
-	if (ftruncate(fd, 0) == -1 || (write_full(fd, text, (size_t)n) == -1 && errno != ENOSPC && errno != EDQUOT))
+	if (fstat(fd, &st) == -1 || (st.st_size != 0 && ftruncate(fd, 0) == -1) ||
+	    (write_full(fd, text, (size_t)n) == -1 && errno != ENOSPC && errno != EDQUOT))
 		return -1;
 	return fchmod(fd, 0644);
 }

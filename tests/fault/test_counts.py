@@ -104,6 +104,8 @@ def mbox_quiet(folder, tap, length):
         check(not touched, "the mailbox is touched:\n" + shown(touched))
         waits = [c for c in calls if c[0] in WAITS]
         check(not waits, "the disk is waited for:\n" + shown(waits))
+        emptied = [c for c in calls if c[0] == "ftruncate" and ".lk" in c[1]]
+        check(not emptied, "ext4 writes a file that was emptied to the disk when it is closed:\n" + shown(emptied))
         kept_as_it_was(traced, before)
         if number == 2:
             rest = [c for c in calls if not re.search(r"session\.lock|^mbox$|/?\.lk|mbox\.lock", c[1])]
