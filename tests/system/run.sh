@@ -4,6 +4,9 @@
 # itself is changed, but for a cache of three packages that can't be installed together.
 #
 # Needs root; without it, or without a tool, all is skipped, with the reason.  POSTERN_NO_SYSTEM=1 skips it too.
+#
+# POSTERN_KERNEL=FOLDER boots the kernel of the linux-image package that is unpacked there, in an emulated machine (emulate.sh),
+# for what the machine's own kernel lacks, as Landlock; of the tests, those of check_stages.py.
 
 set -eu
 
@@ -43,7 +46,8 @@ clean_up() {
 check_tools() {
 	[ -z "${POSTERN_NO_SYSTEM-}" ] || skip_all "POSTERN_NO_SYSTEM is set"
 	[ "$(id -u)" = 0 ] || skip_all "not root"
-	for tool in systemd-nspawn mountpoint useradd /usr/bin/python3 journalctl; do
+	for tool in systemd-nspawn mountpoint useradd /usr/bin/python3 journalctl \
+		${POSTERN_KERNEL:+qemu-system-x86_64 busybox depmod modprobe cpio}; do
 		command -v "$tool" >/dev/null || skip_all "$tool is missing"
 	done
 	[ -f "$top/Makefile" ] || skip_all "no build in $top: run it with make check"
@@ -103,7 +107,7 @@ prepare_root() {
 		After=basic.target
 		AllowIsolate=yes
 	UNIT
-	cat >"$root/etc/systemd/system/postern-test.service" <<-'UNIT'
+	cat >"$root/etc/systemd/system/postern-test.service" <<-UNIT
 		[Unit]
 		After=basic.target
 		[Service]
@@ -111,24 +115,28 @@ prepare_root() {
 		TimeoutStartSec=infinity
 		StandardOutput=file:/postern/output
 		StandardError=inherit
-		ExecStart=/usr/bin/python3 -B /postern/src/tests/system/inside.py
+		ExecStart=/usr/bin/python3 -B /postern/src/tests/system/inside.py ${POSTERN_KERNEL:+check_stages}
 		ExecStopPost=systemctl exit 0
 	UNIT
 }
 
 # Where systemd runs the machine, nspawn asks it for a scope of its own; elsewhere it stays in our control group.
 boot() {
-	keep=--keep-unit
-	[ ! -d /run/systemd/system ] || keep=--quiet
 	: >"$root/postern/tap"
-	SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 timeout --kill-after=10 "${POSTERN_SYSTEM_SECONDS:-900}" \
-		systemd-nspawn --quiet --directory="$root" --boot --register=no "$keep" --private-network --link-journal=no \
-		--capability=CAP_SYS_RESOURCE --resolv-conf=off --timezone=off --console=pipe systemd.unit=postern-test.target \
-		</dev/null >"$base/console" 2>&1 &
+	if [ -n "${POSTERN_KERNEL-}" ]; then
+		set -- sh "$here/emulate.sh" "$POSTERN_KERNEL" "$root"
+	else
+		keep=--keep-unit
+		[ ! -d /run/systemd/system ] || keep=--quiet
+		set -- env SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 systemd-nspawn --quiet --directory="$root" --boot --register=no "$keep" \
+			--private-network --link-journal=no --capability=CAP_SYS_RESOURCE --resolv-conf=off --timezone=off \
+			--console=pipe systemd.unit=postern-test.target
+	fi
+	timeout --kill-after=10 "${POSTERN_SYSTEM_SECONDS:-900}" "$@" </dev/null >"$base/console" 2>&1 &
 	booted=$!
 	tail -n +1 -f --pid="$booted" "$root/postern/tap" &
 	shown=$!
-	wait "$booted" || echo "# systemd-nspawn ended with status $?"
+	wait "$booted" || echo "# the booted system ended with status $?"
 	booted=''
 	wait "$shown"
 }
@@ -136,6 +144,7 @@ boot() {
 trap clean_up EXIT
 trap 'exit 1' HUP INT TERM
 check_tools
+here=$(cd "$(dirname "$0")" && pwd)
 top=$(cd "$top" && pwd)
 base=$(mktemp -d "${TMPDIR:-/tmp}/postern-system.XXXXXX")
 root=$base/disk/root
