@@ -274,7 +274,8 @@ run(struct session *s, struct monitor *m)
 	sigemptyset(&stop);
 	sigaddset(&stop, SIGTERM);
 	sigprocmask(SIG_BLOCK, &stop, &m->unblocked);
-	if ((m->session = fork()) == -1)
+	/* Without the handlers of fork(3), which are for threads and write to 13 kB that the two processes could share. */
+	if ((m->session = _Fork()) == -1)
 		fail("fork");
 	if (m->session == 0) {
 		sigdelset(&m->unblocked, SIGTERM);
