@@ -64,6 +64,23 @@ keep_lock(int sock, const char *mailbox)
 }
 
 /*
+ * Says that there is a keeper, and waits until something is asked of it, which is left unread: a session whose mbox is as its index
+ * has it asks nothing, and needs neither the keeper's walls nor the process that watches over it.
+ */
+static bool
+is_wanted(int sock)
+{
+	const char ready = READY;
+	struct pollfd asked = { .fd = sock, .events = POLLIN | POLLRDHUP };
+
+	if (send(sock, &ready, sizeof(ready), MSG_NOSIGNAL) != sizeof(ready))
+		return false;
+	while (poll(&asked, 1, -1) == -1 && errno == EINTR)
+		continue;
+	return asked.revents == POLLIN;
+}
+
+/*
  * Waits for the keeper to end, and removes the lock if it was killed over it: nobody else who is left then may write to the
  * spool.  Should this one be killed, the keeper goes on alone.  It reads nothing before that, so its walls can wait: they cost as
  * much as the fork.
@@ -103,7 +120,7 @@ enter_spool(const struct maildrop_owner *owner, const struct stat *spool)
 void
 maildrop_keep(int sock, const struct maildrop_owner *owner, const struct stat *spool)
 {
-	const char *name = enter_spool(owner, spool), ready = READY, needless = NEEDLESS;
+	const char *name = enter_spool(owner, spool), needless = NEEDLESS;
 	char mailbox[PATH_BYTES];
 	const struct maildrop_plan plan = { .user = owner->user, .kind = KIND_MBOX, .path = mailbox };
 	pid_t keeper;
@@ -117,11 +134,13 @@ maildrop_keep(int sock, const struct maildrop_owner *owner, const struct stat *s
 	signal(SIGTERM, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
 	signal(SIGINT, SIG_IGN);
+	if (!is_wanted(sock))
+		_exit(0);
 	if ((keeper = fork()) == -1)
 		_exit(1);
 	if (keeper != 0)
 		watch(sock, keeper, &plan);
-	else if (maildrop_sandbox(&plan) == 0 && send(sock, &ready, sizeof(ready), MSG_NOSIGNAL) == sizeof(ready))
+	else if (maildrop_sandbox(&plan) == 0)
 		keep_lock(sock, mailbox);
 	_exit(0);
 }

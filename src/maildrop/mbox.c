@@ -689,7 +689,8 @@ index_pays(const struct mbox *mbox)
 {
 	if (mbox->indexed || mbox->list.count == 0 || mbox->list.end < INDEX_PAYS_BYTES)
 		return false;
-	return mbox->scanned >= INDEX_PAYS_BYTES || (mbox->list.digests != NULL && mbox->known < mbox->list.count);
+	return mbox->scanned >= INDEX_PAYS_BYTES || mbox->list.count < INDEX_SMALL_COUNT ||
+	    (mbox->list.digests != NULL && mbox->known < mbox->list.count);
 }
 
 static void

@@ -11,8 +11,12 @@
 #include "maildrop/mbox_lock.h"
 #include "maildrop/mbox_scan.h"
 
-/* Below this a scan costs less than an index. */
-#define INDEX_PAYS_BYTES ((uint64_t)1 << 20)
+/*
+ * What an index costs to write, and what it saves: reading the mbox; and the locks, which in the spool take two processes
+ * (keeper.c) and half a millisecond.  So a small one pays as soon as one later session finds the mbox unchanged.
+ */
+#define INDEX_PAYS_BYTES ((uint64_t)64 << 10)
+#define INDEX_SMALL_COUNT 2000u
 
 struct mbox {
 	int folder;			/* the state folder */

@@ -30,7 +30,7 @@ def fault(path, name, makefiles, inside):
     if not re.search(r"(?<!\w)%s(?!\w)" % re.escape(name), read(path)) and not path.endswith("/" + name):
         return "no %s in %s" % (name, path)
     module = os.path.basename(path)[:-3]
-    if module.startswith("check_") and not re.search(r"for checks in .*?\b%s\b" % module, inside, re.S) and \
+    if module.startswith("check_") and not re.search(r"^CHECKS = \([^)]*\b%s\b" % module, inside, re.M) and \
             "%s.run(t)" % module not in inside:
         return "%s is not run by inside.py" % path
     if path.startswith("tests/") and path not in makefiles and path.rsplit(".", 1)[0] not in makefiles:

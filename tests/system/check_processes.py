@@ -111,6 +111,7 @@ def while_root(t):
 
 def after_login_mbox(t):
     alice, group_mail = pwd.getpwnam("alice"), grp.getgrnam("mail").gr_gid
+    mail.make_mbox("alice", mail.MADE)  # no index knows this one, so that the keeper has work
     with Pop().enter("alice") as pop:
         pop.must("STAT")
         found = roles()
@@ -191,6 +192,34 @@ def killed(t):
             t.ok(logged(mark, "^session-end how="), "%s killed: the end is logged" % role)
 
 
+def keeper_waits(t):
+    """An mbox as its index has it needs no lock: the keeper only waits, and still does its work when a message is deleted."""
+    messages = [b"Subject: %d\n\n%s\n" % (n, b"x" * 70 * 500) for n in range(4)]
+    spool = os.stat("/var/mail")
+    alice = pwd.getpwnam("alice")
+    for doomed in (None, "keeper"):
+        mail.make_mbox("alice", messages)
+        os.utime("/var/mail/alice", (1795000000, 1795000000))
+        with Pop().enter("alice") as pop:
+            pop.must("QUIT")
+        all_gone()
+        before, locked = mail.mbox_bytes("alice"), os.stat("/var/mail").st_mtime_ns
+        with Pop().enter("alice") as pop:
+            found = roles()
+            t.equal((len(processes()), sorted(found)), (4, ["helper", "keeper", "monitor", "session"]), "index: one keeper, unwatched")
+            check_ids(t, found["keeper"], "keeper that waits", alice.pw_uid, spool.st_gid, [])
+            t.equal(found["keeper"].status["NoNewPrivs"], "1", "keeper that waits: no_new_privs")
+            t.equal(os.stat("/var/mail").st_mtime_ns, locked, "index: a login makes no lock")
+            pop.must("DELE 1")
+            if doomed is not None:
+                os.kill(found[doomed].pid, signal.SIGKILL)
+            answer = pop.ask("QUIT")
+        t.equal((answer[:3], mail.mbox_bytes("alice") == before), ((b"+OK", False) if doomed is None else (b"-ER", True)),
+                "keeper that waits%s: QUIT" % (", killed" if doomed else ""))
+        t.equal(left_behind(), "", "keeper that waits: nothing is left")
+        t.ok((os.stat("/var/mail").st_mtime_ns == locked) == (doomed is not None), "keeper that waits: a lock when it is needed")
+
+
 def stopped(t):
     """systemctl stop in the middle of a session."""
     mail.make_mbox("alice", mail.MADE)
@@ -210,5 +239,5 @@ def stopped(t):
 def run(t):
     configure(failure_delay=0)
     all_gone()
-    for check in (before_login, while_root, after_login_mbox, after_login_maildir, idle_cost, killed, stopped):
+    for check in (before_login, while_root, after_login_mbox, after_login_maildir, idle_cost, killed, keeper_waits, stopped):
         t.section(check)
