@@ -56,6 +56,7 @@ def ended(pid):
 
 def login_lines(mark):
     """What the log has of a login, but for the text of modules."""
+    logged(mark, "^login")
     return [e["MESSAGE"].split(' user="')[0] for e in journal(mark, "login-failed") + journal(mark, "login")]
 
 
@@ -196,6 +197,7 @@ def printing(t):
     entry = logged(mark, "^helper-says ")
     t.ok(entry and 'text="the module complains\\x0asession-end how=quit user=\\x22forged\\x22' in entry["MESSAGE"],
          "PAM module: print: standard error is logged in one line, escaped", entry and entry["MESSAGE"])
+    logged(mark, '^session-end .*user="alice"')
     t.equal([e["POSTERN_USER"] for e in journal(mark, "session-end")], ["alice"], "PAM module: print: no line is forged")
 
 
