@@ -46,8 +46,11 @@ def tls_run(folder, box=BOX, **settings):
 
 
 def check_logged(run, event, text):
-    lines = run.log_of(event)
-    check(any(text in line for line in lines), "no %s with %s in the log: %s" % (event, text, run.log_lines()))
+    """Waits for it: the client may hear the end of a handshake before the log has its reason."""
+    until = time.monotonic() + pt.PATIENCE
+    while not any(text in line for line in run.log_of(event)):
+        check(time.monotonic() < until, "no %s with %s in the log: %s" % (event, text, run.log_lines()))
+        time.sleep(0.02)
 
 
 def trusting(run):
