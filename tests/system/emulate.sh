@@ -35,15 +35,15 @@ make_init() {
 		mount -t 9p -o trans=virtio,version=9p2000.L,ro,cache=loose,msize=512000 root /lower
 		mount -t tmpfs -o size=3g memory /memory
 		/busybox mkdir /memory/upper /memory/work
-		mount -t overlay -o lowerdir=/lower,upperdir=/memory/upper,workdir=/memory/work root /root
-		mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000 postern /root/postern
+		mount -t overlay -o lowerdir=/lower,upperdir=/memory/upper,workdir=/memory/work root /machine
+		mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000 postern /machine/postern
 		# What lies here on the machine would be removed file by file at the start.
-		mount -t tmpfs -o mode=1777 tmp /root/tmp
-		mount -t tmpfs -o mode=1777 tmp /root/var/tmp
+		mount -t tmpfs -o mode=1777 tmp /machine/tmp
+		mount -t tmpfs -o mode=1777 tmp /machine/var/tmp
 		for folder in proc sys dev; do
-			mount --move "/$folder" "/root/$folder"
+			mount --move "/$folder" "/machine/$folder"
 		done
-		exec /busybox switch_root /root /lib/systemd/systemd systemd.unit=postern-test.target
+		exec /busybox switch_root /machine /lib/systemd/systemd systemd.unit=postern-test.target
 	INIT
 	chmod 755 "$work/init"
 }
@@ -53,7 +53,7 @@ share() {
 }
 
 mkdir "$work"
-(cd "$work" && mkdir proc sys dev lower memory root)
+(cd "$work" && mkdir proc sys dev lower memory machine)
 cp "$(command -v busybox)" "$work/busybox"
 copy_modules
 make_init
