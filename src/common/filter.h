@@ -1,7 +1,7 @@
 /*
  * The two walls around a process that reads what a stranger sends: a seccomp filter made at compile time (libseccomp's
- * run-time compiler costs more than the rest of our start-up), and a Landlock domain.  Used by
- * session, helper and postern-tls.
+ * run-time compiler costs more than the rest of our start-up), and a Landlock domain.  Used by session,
+ * helper and postern-tls.
  */
 #ifndef COMMON_FILTER_H
 #define COMMON_FILTER_H

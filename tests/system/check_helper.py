@@ -156,6 +156,28 @@ def failed_drops(t):
              "RLIMIT_NPROC=0 of the caller: it works with all its locks, or is refused", (got, h.log_records()))
 
 
+CAP_SYS_RESOURCE = 24
+
+
+def no_processes():
+    """For the owner of a mailbox, and nobody who could lift that."""
+    libc.prctl(PR_CAPBSET_DROP, CAP_SYS_RESOURCE, 0, 0, 0)
+    resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+
+
+def keeper_that_cannot_fork(t):
+    """It is there, and when a lock is wanted it ends: no login without the lock that others look for."""
+    mail.make_mbox("alice", mail.MADE)
+    before = mail.mbox_bytes("alice")
+    with helper(before=no_processes) as h:
+        got = h.ask(w.login())
+        t.equal(got[0], bytes([w.REFUSED, w.TEMPORARY, 0]), "a lock keeper that cannot fork: refused for now")
+        t.ok("mbox-dot-lock" in h.log_records()[-1] and "Broken pipe" in h.log_records()[-1],
+             "a lock keeper that cannot fork: the log says so", h.log_records())
+    t.equal(left_behind(), "", "a lock keeper that cannot fork: nothing is left")
+    t.ok(mail.mbox_bytes("alice") == before, "a lock keeper that cannot fork: the mbox is as it was")
+
+
 def brute_force(t):
     """A member of the group, by hand: three tries per process, each delayed; what PAM logs cannot be kept from the log."""
     configure(failure_delay=1)
@@ -282,7 +304,7 @@ def run(t):
     all_gone()
     check_pam.build()
     mail.make_mbox("alice", mail.MADE)
-    for check in (missing_descriptors, many_descriptors, callers, not_a_session, failed_drops, brute_force, alike, forged_lines,
-                  long_host_name, dead_session):
+    for check in (missing_descriptors, many_descriptors, callers, not_a_session, failed_drops, keeper_that_cannot_fork,
+                  brute_force, alike, forged_lines, long_host_name, dead_session):
         t.section(check)
     wait_for(lambda: not left_behind())
