@@ -405,7 +405,8 @@ message_of_five_gigabytes(void **state)
 	(void)state;
 	if (ftruncate(fd, INT64_C(5) << 30) == -1) {
 		close(fd);
-		skip();	/* the file system does not take it */
+		print_message("# SKIP the file system takes no file of that size\n");
+		return;
 	}
 	close(fd);
 	expect_messages(1);
@@ -580,8 +581,9 @@ folder_of_somebody_else(void **state)
 
 	(void)state;
 	if (!foreign) {
-		print_message("# not started as root: no folder of another user\n");
-		skip();
+		/* skip() of cmocka 1.1.5 says "not ok # SKIP", which is a failure to automake. */
+		print_message("# SKIP not started as root: no folder of another user\n");
+		return;
 	}
 	strcpy(mine, box);
 	snprintf(box, sizeof(box), "%s/foreign", top);
