@@ -355,12 +355,14 @@ class Player:
             for c in list(self.open.values()):
                 c.end()
         except (Failure, OSError) as e:
-            self.abandon()
-            raise Failure("%s\nafter:\n%s\nlog:\n%s" % (e, "\n".join(self.done[-8:]), self.run.log_tail()))
+            ends = self.abandon()
+            raise Failure("%s\nafter:\n%s\nexit status: %s\nlog:\n%s" % (e, "\n".join(self.done[-8:]), ends, self.run.log_tail()))
 
     def abandon(self):
+        """The exit statuses of what was still open; -9 where it had to be killed."""
         for c in self.open.values():
             c.abandon()
+        return [c.status for c in self.open.values()]
 
     def _send_packet(self, steps):
         c = self.connection("")

@@ -308,9 +308,14 @@ class Run:
         return [line for line in self.log_lines() if line.startswith(event + " ")]
 
     def log_tail(self):
-        """The end of the log, for the report of a failure."""
+        """The end of the log and what a wrapper says, for the report of a failure."""
         with open(self.log, errors="backslashreplace") as f:
-            return "".join(f.readlines()[-5:])
+            said = f.readlines()[-5:]
+        for name in sorted(os.listdir(self.folder)):
+            if name.startswith("wrapper."):
+                with open(os.path.join(self.folder, name), errors="backslashreplace") as f:
+                    said += ["%s: %s" % (name, line) for line in f]
+        return "".join(said)
 
     def locks_left(self):
         return [name for name in os.listdir(self.folder) if name.endswith(".lock")]
@@ -698,7 +703,12 @@ class Connection:
         raise Failure("processes are left of the session: %s" % descendants(os.getpid()))
 
     def abandon(self):
-        """After a failure: no process may disturb the next test."""
+        """After a failure: no process may disturb the next test.  One that is about to end by itself has time to say why."""
+        if self.eof:
+            try:
+                self.process.wait(5)
+            except subprocess.TimeoutExpired:
+                pass
         for pid in descendants(os.getpid()):
             try:
                 os.kill(pid, signal.SIGKILL)
@@ -708,7 +718,7 @@ class Connection:
             self.hang_up()
         except OSError:
             pass
-        self.process.wait()
+        self.status = self.process.wait()
         Connection.live = 0
         try:
             while True:
