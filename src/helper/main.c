@@ -57,5 +57,6 @@ main(int argc, char **argv)
 	make_state_folder(settings.state_directory, &account);
 	keeper = lock_keeper_start(&account, &owner, settings.spool);
 	become_user(&account);
-	return maildrop_serve(SESSION_SOCKET, &owner, keeper);
+	/* Not exit(3): what the libraries would still put away is a dozen page faults, and nothing of ours is buffered. */
+	_exit(maildrop_serve(SESSION_SOCKET, &owner, keeper));
 }
