@@ -25,9 +25,4 @@ struct file_state {
 	int64_t ctime_sec, ctime_nsec;
 };
 
-/*
- * Unique-ids come in a second sealed memfd, when first asked for: count + 1 numbers of 32 bits, then the ids without
- * separators; id n (from 1) stands at start[n - 1] and ends before start[n], counted in bytes from behind the numbers.
- */
-
 #endif

@@ -7,7 +7,7 @@
  *	LOGIN		-> REFUSED (up to LOGIN_FAILURES times) or OPENED; OPENED is the last answer root gives
  *	MESSAGE n	-> FILE + descriptor, or GONE			Maildir only
  *	VERIFY		-> VERIFIED or GONE				mbox only
- *	UNIQUE_IDS	-> IDS + descriptor, or GONE
+ *	UNIQUE_IDS n	-> IDS from n on, as many as fit, or GONE
  *	DELETED, READ	(no answer; any number of them)
  *	UPDATE		-> UPDATED, then the helper ends
  */
@@ -24,7 +24,7 @@ enum wire_type {
 	WIRE_LOGIN = 1,		/* text name, text password, u8 mechanism (enum login_mechanism) */
 	WIRE_MESSAGE,		/* u32 message-number */
 	WIRE_VERIFY,		/* - */
-	WIRE_UNIQUE_IDS,	/* - */
+	WIRE_UNIQUE_IDS,	/* u32 message-number */
 	WIRE_DELETED,		/* u32 first message-number of the bitmap, text bitmap (bit 0 of octet 0 is that message) */
 	WIRE_READ,		/* the same for messages that RETR has sent whole */
 	WIRE_UPDATE,		/* u32 LAST */
@@ -35,7 +35,7 @@ enum wire_type {
 	WIRE_FILE,		/* u32 message-number; descriptor */
 	WIRE_GONE,		/* - : that message, or the mbox as it was, is there no more */
 	WIRE_VERIFIED,		/* file state */
-	WIRE_IDS,		/* descriptor */
+	WIRE_IDS,		/* u32 that message-number, text unique-id of it and of each message behind it, as many as fit */
 	WIRE_UPDATED		/* u8 whether all deletions are durable, u32 messages removed, u32 messages left */
 };
 

@@ -251,9 +251,6 @@ stands_for_itself(const char *base, size_t len)
 	return true;
 }
 
-/* Room for an id and its NUL. */
-#define ID_BYTES (UNIQUE_ID_OCTETS + 1)
-
 /*
  * The hash is over all that tells the message from others and stays: the base name; the whole name and the folder if another
  * file has that base name; size and time where the name can come again.  '/' is in no name, so the parts are distinct.
@@ -282,8 +279,7 @@ hashed_id(const struct name *name, bool shared, uint64_t bytes, char *out)
 		*out++ = hex[digest[i] >> 4];
 		*out++ = hex[digest[i] & 15];
 	}
-	*out = '\0';
-	return strlen(HASHED) + 2 * (size_t)HASHED_BYTES + 1;
+	return strlen(HASHED) + 2 * (size_t)HASHED_BYTES;
 }
 
 static bool
@@ -302,47 +298,36 @@ make_id(const struct name *name, bool shared, uint64_t bytes, char *out)
 	if (shared || !stands_for_itself(name->text, len))
 		return hashed_id(name, shared, bytes, out);
 	memcpy(out, name->text, len);
-	out[len] = '\0';
-	return len + 1;
+	return len;
 }
 
 /* Messages with one base name stand together. */
-static int
-make_ids(struct maildrop *md, struct pile *ids)
+static enum md_result
+maildir_unique_ids(struct maildrop *md, uint32_t first, bool (*put)(const char *id, size_t len))
 {
 	struct maildir *m = md->private;
-	struct name before = { 0 }, name = { 0 }, after;
-	struct name_cursor c = { 0 };
-	uint32_t i;
+	const struct names *names = m->first_names.count > 0 ? &m->first_names : &m->names;
+	struct name before = { 0 }, name, after = { 0 };
+	struct name_cursor c;
+	char id[UNIQUE_ID_OCTETS];
+	uint32_t i = first - 1;
+	bool shared, more = true;
 
-	if (name_next(&m->names, &c))
-		name = c.name;
-	for (i = 0; i < md->count; i++) {
-		if (name_next(&m->names, &c))
+	name_seek(names, i > 0 ? i - 1 : 0, &c);
+	if (i > 0 && name_next(names, &c))
+		before = c.name;
+	if (name_next(names, &c))
+		after = c.name;
+	while (more && i < md->count) {
+		name = after;
+		if (name_next(names, &c))
 			after = c.name;
 		else
 			after.len = 0;
-		if (pile_reserve(ids, ID_BYTES) == -1)
-			return -1;
-		ids->used += make_id(&name, same_base(&before, &name) || same_base(&name, &after), md->records[i].bytes,
-		    (char *)ids->base + ids->used);
+		shared = same_base(&before, &name) || same_base(&name, &after);
+		more = put(id, make_id(&name, shared, md->records[i++].bytes, id));
 		before = name;
-		name = after;
 	}
-	return 0;
-}
-
-static enum md_result
-maildir_unique_ids(struct maildrop *md)
-{
-	struct maildir *m = md->private;
-
-	if (md->ids != NULL)
-		return MD_OK;
-	if (make_ids(md, &m->ids) == -1)
-		return maildir_failed(m, "unique-ids", PLACE_GONE, "");
-	md->ids = (char *)m->ids.base;
-	md->ids_bytes = m->ids.used;
 	return MD_OK;
 }
 
@@ -557,11 +542,10 @@ maildir_close(struct maildrop *md)
 	if (m->fd != -1)
 		close(m->fd);
 	names_free(&m->names);
-	pile_free(&m->ids);
+	names_free(&m->first_names);
 	free(m->shown_path);
 	free(m);
 	md->private = NULL;
-	md->ids = NULL;
 }
 
 const struct maildrop_kind_ops maildir_ops = {

@@ -64,7 +64,7 @@ struct maildir {
 	char *shown_path;		/* for the log */
 	struct folder folders[FOLDERS];
 	struct names names;		/* of message n at n - 1 */
-	struct pile ids;		/* md->ids */
+	struct names first_names;	/* those of the login, once a search has found newer ones: unique-ids are made of them */
 	bool linked;			/* a message has two names: a move from new/ to cur/ that was cut short */
 };
 

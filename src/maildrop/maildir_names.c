@@ -266,17 +266,24 @@ name_next(const struct names *names, struct name_cursor *c)
 }
 
 void
-names_get(const struct names *names, uint32_t n, struct name *name)
+name_seek(const struct names *names, uint32_t n, struct name_cursor *c)
 {
-	struct name_cursor c;
 	uint32_t at;
 
 	memcpy(&at, names->blocks.base + n / NAMES_PER_BLOCK * sizeof(at), sizeof(at));
-	c.pos = at;
-	c.next = n / NAMES_PER_BLOCK * NAMES_PER_BLOCK;
-	while (c.next <= n && decode(names, &c))
+	c->pos = at;
+	c->next = n / NAMES_PER_BLOCK * NAMES_PER_BLOCK;
+	while (c->next < n && decode(names, c))
 		;
-	c.name.stamp = c.state.drift + name_time(c.name.text, c.name.len);
+}
+
+void
+names_get(const struct names *names, uint32_t n, struct name *name)
+{
+	struct name_cursor c;
+
+	name_seek(names, n, &c);
+	name_next(names, &c);
 	*name = c.name;
 }
 

@@ -65,7 +65,10 @@ int names_check(struct names *names, uint32_t count);
 /* The next name, false behind the last. */
 bool name_next(const struct names *names, struct name_cursor *cursor);
 
-/* Name n, counted from 0; n < count. */
+/* Makes name_next() go on with name n, counted from 0; n < count. */
+void name_seek(const struct names *names, uint32_t n, struct name_cursor *cursor);
+
+/* Name n. */
 void names_get(const struct names *names, uint32_t n, struct name *name);
 
 void names_free(struct names *names);

@@ -774,7 +774,10 @@ maildir_search(struct maildir *m)
 	int result = search(m, &l, &found, &names);
 
 	if (result == 0) {
-		names_free(&m->names);
+		if (m->first_names.count == 0)
+			m->first_names = m->names;
+		else
+			names_free(&m->names);
 		pile_trim(&names.stream);
 		pile_trim(&names.blocks);
 		m->names = names;

@@ -29,8 +29,11 @@ struct maildrop_kind_ops {
 	enum md_result (*message)(struct maildrop *md, uint32_t n, int *fd);
 	/* mbox: under the locks, checks by content that every record is still true and refreshes md->state. */
 	enum md_result (*verify)(struct maildrop *md);
-	/* Makes ids: see ids below.  MD_GONE if that can't be told any more. */
-	enum md_result (*unique_ids)(struct maildrop *md);
+	/*
+	 * Gives put the unique-ids, 1 to UNIQUE_ID_OCTETS characters, of message first (which is there) and of those behind it in
+	 * their order, until it returns false.  MD_GONE if they can't be told any more.
+	 */
+	enum md_result (*unique_ids)(struct maildrop *md, uint32_t first, bool (*put)(const char *id, size_t len));
 	/*
 	 * UPDATE (RFC 1939, section 6).  Removes the messages marked in md->deleted, notes those in md->read and last as read.
 	 * MD_OK: all of it is durable.  Otherwise none, or (Maildir) only md->removed of them, are gone.  Sets md->removed.
@@ -51,8 +54,6 @@ struct maildrop {
 	int fd;				/* mbox: O_RDONLY, handed to the session; Maildir and absent mbox: -1 */
 	struct file_state state;	/* mbox: when the records were known to be true */
 	unsigned char *deleted, *read;	/* bitmaps of count bits, as the wire has them; all zero at login */
-	char *ids;			/* unique_ids: count texts of 1 to UNIQUE_ID_OCTETS characters, each ended by NUL, in order */
-	size_t ids_bytes;
 	uint32_t removed;
 };
 

@@ -620,25 +620,6 @@ compute_ids(struct maildrop *md)
 	return MD_TEMPORARY;
 }
 
-static int
-write_ids(struct maildrop *md)
-{
-	const struct mbox_list *list = &((struct mbox *)md->private)->list;
-	char id[ID_BYTES], *p;
-	uint32_t i;
-
-	md->ids_bytes = 0;
-	for (i = 0; i < list->count; i++)
-		md->ids_bytes += unique_id_text(list, i, id);
-	if ((p = malloc(md->ids_bytes + list->count)) == NULL)
-		return -1;
-	free(md->ids);
-	md->ids = p;
-	for (i = 0; i < list->count; i++)
-		p += unique_id_text(list, i, p) + 1;
-	return 0;
-}
-
 static void
 save_index(struct maildrop *md)
 {
@@ -665,20 +646,37 @@ has_equal(const struct mbox_list *list)
 	return false;
 }
 
+/* Once in a session: they stay. */
 static enum md_result
-mbox_unique_ids(struct maildrop *md)
+settle_ids(struct maildrop *md)
 {
 	struct mbox *mbox = md->private;
 	enum md_result result;
 
-	if (md->count == 0)
-		return MD_GONE;
+	if (mbox->ids_settled)
+		return MD_OK;
 	if ((result = compute_ids(md)) != MD_OK)
 		return result;
 	/* Which of two equal messages is which has to be on disk before anybody is told. */
 	if (!mbox->indexed && has_equal(&mbox->list))
 		save_index(md);
-	return write_ids(md) == 0 ? MD_OK : MD_TEMPORARY;
+	mbox->ids_settled = true;
+	return MD_OK;
+}
+
+static enum md_result
+mbox_unique_ids(struct maildrop *md, uint32_t first, bool (*put)(const char *id, size_t len))
+{
+	const struct mbox_list *list = &((struct mbox *)md->private)->list;
+	enum md_result result = settle_ids(md);
+	char id[ID_BYTES];
+	uint32_t i;
+
+	if (result != MD_OK)
+		return result;
+	for (i = first - 1; i < list->count && put(id, unique_id_text(list, i, id)); i++)
+		continue;
+	return MD_OK;
 }
 
 /* --- the end --- */
@@ -709,8 +707,6 @@ mbox_close(struct maildrop *md)
 		close(mbox->folder);
 	if (mbox->session_lock != -1)
 		close(mbox->session_lock);
-	free(md->ids);
-	md->ids = NULL;
 	free(mbox);
 	md->private = NULL;
 }

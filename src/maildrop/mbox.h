@@ -26,6 +26,7 @@ struct mbox {
 	struct mbox_index index;	/* as it was found at login */
 	uint32_t known;			/* the digests of so many messages, from the first, are in index */
 	bool indexed;			/* index says all that is known */
+	bool ids_settled;		/* the list has the unique-ids of all, and equal ones are told apart on disk */
 	uint64_t scanned;		/* bytes that the index saved nobody from reading */
 };
 

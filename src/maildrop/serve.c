@@ -120,59 +120,22 @@ answer_verify(struct maildrop *md, int session)
 	return say(session);
 }
 
-/* The ids as common/table.h has them, in a sealed memfd; -1 with errno. */
-static int
-make_ids(const struct maildrop *md)
+static bool
+put_id(const char *id, size_t len)
 {
-	size_t numbers = (md->count + (size_t)1) * sizeof(uint32_t), bytes = numbers + md->ids_bytes;
-	int fd = memfd_create("postern-ids", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	const char *id = md->ids;
-	uint32_t *start, i;
-	char *text;
-	void *p;
-
-	if (fd == -1)
-		return -1;
-	if (ftruncate(fd, (off_t)bytes) == -1 ||
-	    (p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)) == MAP_FAILED)
-		goto failed;
-	start = p;
-	text = (char *)p + numbers;
-	start[0] = 0;
-	for (i = 0; i < md->count; i++) {
-		size_t len = strlen(id);
-
-		memcpy(text + start[i], id, len);
-		start[i + 1] = start[i] + (uint32_t)len;
-		id += len + 1;
-	}
-	munmap(p, bytes);
-	if (seal(fd) == 0)
-		return fd;
-failed:
-	close(fd);
-	return -1;
+	return wire_put_text(&msg, id, len) == 0;
 }
 
 static enum next
 answer_unique_ids(struct maildrop *md, int session)
 {
-	enum next next;
-	int fd;
+	uint32_t first;
 
-	if (wire_get_end(&msg) == -1 || md->count == 0)
+	if (wire_get_u32(&msg, &first) == -1 || wire_get_end(&msg) == -1 || first < 1 || first > md->count)
 		return BROKEN;
-	if (md->ops->unique_ids(md) != MD_OK)
-		return say_gone(session);
-	if ((fd = make_ids(md)) == -1) {
-		log_note(LOG_ERR, "memory error=\"%s\"", strerror(errno));
-		return say_gone(session);
-	}
 	wire_start(&msg, WIRE_IDS);
-	wire_put_fd(&msg, fd);
-	next = say(session);
-	close(fd);
-	return next;
+	wire_put_u32(&msg, first);
+	return md->ops->unique_ids(md, first, put_id) == MD_OK ? say(session) : say_gone(session);
 }
 
 /* Adds a piece of a bitmap.  The session checked the numbers; it may be lying. */

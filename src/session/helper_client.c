@@ -23,6 +23,13 @@ static struct {
 	uint32_t before;		/* the message that was taken last */
 } asked;
 
+/* The unique-ids that came last: that of message next is the next text in msg, and they end before message end. */
+static struct {
+	struct wire_msg msg;
+	uint32_t next, end;
+	bool asked;			/* for those from end on */
+} ids;
+
 enum answer {
 	YES,	/* the answer that was expected; its fields are in msg */
 	NO,	/* the other one that is allowed */
@@ -82,12 +89,15 @@ static int
 drop_asked(struct session *s)
 {
 	static struct wire_msg late;
+	uint32_t left = asked.end - asked.first + (ids.asked ? 1 : 0);
 
-	for (; asked.first < asked.end; asked.first++) {
+	for (; left > 0; left--) {
 		if (s->helper == -1 || !answer_comes(s, patience(s)) || wire_recv(s->helper, &late) != 1)
 			return -1;
 		wire_close_fds(&late);
 	}
+	asked.first = asked.end;
+	ids.asked = false;
 	return 0;
 }
 
@@ -217,6 +227,8 @@ helper_login(struct session *s, const char *name, size_t name_len, const char *p
 	uint8_t why, again;
 
 	memset(&asked, 0, sizeof(asked));
+	ids.next = ids.end = 0;
+	ids.asked = false;
 	wire_start(&msg, WIRE_LOGIN);
 	wire_put_text(&msg, name, name_len);
 	wire_put_text(&msg, password, password_len);
@@ -251,7 +263,7 @@ ask_for(struct session *s, uint32_t n, bool ahead)
 {
 	uint32_t end = ahead && s->count - n >= AHEAD ? n + AHEAD : ahead ? s->count + 1 : n + 1;
 
-	if (asked.first != n && drop_asked(s) == -1)
+	if ((asked.first != n || ids.asked) && drop_asked(s) == -1)
 		return -1;
 	if (asked.first == asked.end)
 		asked.first = asked.end = n;
@@ -310,43 +322,98 @@ helper_verify(struct session *s)
 	return true;
 }
 
-/* Whether the ids stand where start says, in order, each of 1 to 70 characters that RFC 1939 allows. */
+/* 1 to 70 of the characters that RFC 1939, section 7, allows. */
 static bool
-ids_are_good(const uint32_t *start, const char *ids, size_t ids_bytes, uint32_t count)
+id_is_good(const char *id, size_t len)
 {
-	uint32_t i, p;
+	size_t i;
 
-	for (i = 0; i < count; i++) {
-		if (start[i + 1] <= start[i] || start[i + 1] - start[i] > UNIQUE_ID_OCTETS || start[i + 1] > ids_bytes)
-			return false;
-		for (p = start[i]; p < start[i + 1]; p++)
-			if (ids[p] < 0x21 || ids[p] > 0x7e)
-				return false;
-	}
+	for (i = 0; i < len && id[i] >= 0x21 && id[i] <= 0x7e; i++)
+		continue;
+	return i == len && len >= 1 && len <= UNIQUE_ID_OCTETS;
+}
+
+/* Keeps the ids that are in msg.  -1 when they are not what was asked for. */
+static int
+take_ids(const struct session *s, uint32_t first)
+{
+	const char *id;
+	uint32_t n;
+	size_t len;
+
+	if (wire_get_u32(&msg, &n) == -1 || n != first)
+		return -1;
+	ids.msg = msg;
+	for (; msg.pos < msg.len; n++)
+		if (n > s->count || wire_get_text(&msg, &id, &len) == -1 || !id_is_good(id, len))
+			return -1;
+	if (n == first || wire_get_end(&msg) == -1)
+		return -1;
+	ids.next = first;
+	ids.end = n;
+	return 0;
+}
+
+static int
+ask_for_ids(struct session *s, uint32_t first)
+{
+	wire_start(&msg, WIRE_UNIQUE_IDS);
+	wire_put_u32(&msg, first);
+	return send_request(s);
+}
+
+static bool
+hear_ids(struct session *s, uint32_t first)
+{
+	ids.asked = false;
+	if (hear(s, WIRE_IDS, WIRE_GONE, patience(s)) != YES)
+		return false;
+	if (take_ids(s, first) == 0)
+		return true;
+	over(s);
+	return false;
+}
+
+static bool
+skip_ids(uint32_t n)
+{
+	const char *id;
+	size_t len;
+
+	if (n < ids.next || n >= ids.end)
+		return false;
+	for (; ids.next < n; ids.next++)
+		wire_get_text(&ids.msg, &id, &len);
 	return true;
 }
 
 bool
-helper_unique_ids(struct session *s)
+helper_ids_from(struct session *s, uint32_t n)
 {
-	size_t bytes = 0, numbers = (s->count + (size_t)1) * sizeof(uint32_t);
-	const char *p = NULL;
-
-	wire_start(&msg, WIRE_UNIQUE_IDS);
-	if (ask(s, WIRE_IDS, WIRE_GONE, patience(s)) != YES)
-		return false;
-	if (msg.nfds == 1) {
-		p = map_sealed(msg.fds[0], &bytes);
-		msg.fds[0] = -1;
-	}
-	if (p == NULL || wire_get_end(&msg) == -1 || bytes < numbers ||
-	    !ids_are_good((const uint32_t *)(const void *)p, p + numbers, bytes - numbers, s->count)) {
+	if (skip_ids(n))
+		return true; /* a client that asks for one after the other */
+	ids.next = ids.end = 0;
+	if (drop_asked(s) == -1 || ask_for_ids(s, n) == -1) {
 		over(s);
 		return false;
 	}
-	s->id_start = (const uint32_t *)(const void *)p;
-	s->ids = p + numbers;
-	return true;
+	return hear_ids(s, n);
+}
+
+bool
+helper_next_id(struct session *s, bool more, const char **id, size_t *len)
+{
+	if (ids.next == ids.end && !ids.asked && ask_for_ids(s, ids.end) == -1) {
+		over(s);
+		return false;
+	}
+	if (ids.next == ids.end && !hear_ids(s, ids.end))
+		return false;
+	/* The helper writes the next ones while we send these. */
+	if (more && !ids.asked && ids.end <= s->count)
+		ids.asked = ask_for_ids(s, ids.end) == 0;
+	ids.next++;
+	return wire_get_text(&ids.msg, id, len) == 0;
 }
 
 static bool

@@ -23,8 +23,14 @@ int helper_message(struct session *s, uint32_t n);
 /* mbox: whether all records are still true; s->seen is refreshed. */
 bool helper_verify(struct session *s);
 
-/* Fills s->id_start and s->ids.  False if that can't be done. */
-bool helper_unique_ids(struct session *s);
+/* Makes helper_next_id() begin with message n, which is there.  False if its unique-id can't be had. */
+bool helper_ids_from(struct session *s, uint32_t n);
+
+/*
+ * The unique-id of the next message, in *id until the next call.  more: the one behind it is wanted as well (the last message
+ * has none).  False if that can't be had.
+ */
+bool helper_next_id(struct session *s, bool more, const char **id, size_t *len);
 
 /* UPDATE: whether every deletion is durable.  The tally gets the numbers. */
 bool helper_update(struct session *s);

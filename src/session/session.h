@@ -43,8 +43,6 @@ struct session {
 	uint64_t live_octets;
 	unsigned char *deleted, *read;	/* bitmaps as in common/wire.h */
 	size_t bitmap_bytes;
-	const uint32_t *id_start;	/* unique-ids (common/table.h), once asked for */
-	const char *ids;
 };
 
 /* What has to be looked at before the sandbox is up: what kind of thing the client is. */

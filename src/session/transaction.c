@@ -57,30 +57,59 @@ cmd_list(struct session *s, const struct pop_args *args)
 	return reply(s, ".");
 }
 
-static void
-put_id(struct session *s, const char *before, uint32_t n)
+/* An answer that cannot be brought to its final dot. */
+static enum pop_next
+end_torn(struct session *s)
 {
-	reply_id(s, before, n, s->ids + s->id_start[n - 1], s->id_start[n] - s->id_start[n - 1]);
+	if (!s->client.gone && s->tally->end == END_KILLED)
+		s->tally->end = END_CHANGED;
+	return NEXT_END;
+}
+
+static enum pop_next
+no_unique_ids(struct session *s)
+{
+	return reply(s, "-ERR [SYS/TEMP] no unique-ids");
+}
+
+static enum pop_next
+one_id(struct session *s, uint32_t n)
+{
+	const char *id;
+	size_t len;
+
+	if (n == 0)
+		return no_such_message(s);
+	if (!helper_ids_from(s, n) || !helper_next_id(s, false, &id, &len))
+		return no_unique_ids(s);
+	reply_id(s, "+OK ", n, id, len);
+	return NEXT_COMMAND;
+}
+
+/* After "+OK" nothing can be refused any more: what is missing then ends the session without the final dot. */
+static enum pop_next
+all_ids(struct session *s)
+{
+	const char *id;
+	uint32_t n;
+	size_t len;
+
+	if (s->count > 0 && !helper_ids_from(s, 1))
+		return no_unique_ids(s);
+	reply(s, "+OK unique-id listing follows");
+	for (n = 1; n <= s->count && !s->client.gone; n++) {
+		if (!helper_next_id(s, true, &id, &len))
+			return end_torn(s);
+		if (!is_marked(s->deleted, n))
+			reply_id(s, "", n, id, len);
+	}
+	return reply(s, ".");
 }
 
 enum pop_next
 cmd_uidl(struct session *s, const struct pop_args *args)
 {
-	uint32_t n = 0;
-
-	if (args->given && (n = find_message(s, args->number)) == 0)
-		return no_such_message(s);
-	if (s->count > 0 && s->ids == NULL && !helper_unique_ids(s))
-		return reply(s, "-ERR [SYS/TEMP] no unique-ids");
-	if (args->given) {
-		put_id(s, "+OK ", n);
-		return NEXT_COMMAND;
-	}
-	reply(s, "+OK unique-id listing follows");
-	for (n = 1; n <= s->count; n++)
-		if (!is_marked(s->deleted, n))
-			put_id(s, "", n);
-	return reply(s, ".");
+	return args->given ? one_id(s, find_message(s, args->number)) : all_ids(s);
 }
 
 /* 0 when the message is out whole. */
@@ -92,11 +121,8 @@ retrieve(struct session *s, uint32_t n, const char *status, uint64_t lines, enum
 	*next = NEXT_COMMAND;
 	if (sent == SENT_NOTHING)
 		*next = reply(s, "-ERR [SYS/TEMP] message cannot be read");
-	if (sent == SENT_TORN) {
-		if (!s->client.gone && s->tally->end == END_KILLED)
-			s->tally->end = END_CHANGED;
-		*next = NEXT_END;
-	}
+	if (sent == SENT_TORN)
+		*next = end_torn(s);
 	return sent;
 }
 

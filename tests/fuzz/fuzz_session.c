@@ -14,7 +14,7 @@
 #include "session/session.h"
 
 static const char mbox[] = "From a Mon Nov 23 10:00:00 2026\nSubject: x\n\n.body\n\nFrom b Mon Nov 23 10:00:00 2026\n\nsecond";
-static int table_fd, ids_fd, mbox_fd;
+static int table_fd, mbox_fd;
 
 static int
 sealed(const void *p, size_t len)
@@ -30,17 +30,12 @@ static void
 prepare(void)
 {
 	struct record records[2] = { { 32, 18, 22, 0 }, { 83, 7, 10, 0 } };
-	struct {
-		uint32_t start[3];
-		char text[8];
-	} ids = { { 0, 3, 6 }, "abcdef" };
 
 	if (mbox_fd != 0)
 		return;
 	records[0].fingerprint = fingerprint(mbox + 32, 18);
 	records[1].fingerprint = fingerprint(mbox + 83, 7);
 	table_fd = sealed(records, sizeof(records));
-	ids_fd = sealed(&ids, sizeof(ids));
 	mbox_fd = sealed(mbox, sizeof(mbox) - 1);
 }
 
@@ -58,8 +53,6 @@ send_message(int sock, struct fuzz_input piece, unsigned which)
 		wire_put_fd(&m, table_fd);
 	if ((which & 2) != 0)
 		wire_put_fd(&m, mbox_fd);
-	if ((which & 4) != 0 && m.nfds < WIRE_FDS)
-		wire_put_fd(&m, ids_fd);
 	wire_send(sock, &m);
 }
 
@@ -95,8 +88,6 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		munmap((void *)(uintptr_t)s.records, 4096); /* each of the files is within a page */
 	if (s.deleted != NULL && s.deleted != MAP_FAILED)
 		munmap(s.deleted, 2 * s.bitmap_bytes);
-	if (s.id_start != NULL)
-		munmap((void *)(uintptr_t)s.id_start, 4096);
 	if (s.mbox > 0)
 		close(s.mbox);
 	if (s.helper != -1)

@@ -54,15 +54,19 @@ COMMANDS = b"\r\n".join([
     b"CAPA", b"NOOP", b"STAT", b"LIST", b"LIST 1", b"UIDL", b"UIDL 2", b"RETR 1", b"TOP 2 1", b"TOP 1 0", b"LAST", b"DELE 1",
     b"DELE 1", b"RSET", b"RETR 2", b"DELE 2", b"retr 99999999999999999999", b"USER x", b"QUIT", b""])
 
+# From message 1 on, and the answer.
+UNIQUE_IDS = piece(message(4, struct.pack("=I", 1)))
+IDS = piece(message(69, struct.pack("=I", 1) + text(b"abc") + text(b"def")))
+
 SEEDS = {
     "login": [login(b"alice", b"secret"), login(b"", b""), login(b"a" * 248, b"p" * 511), b"\2", b"\1\xff\xff\xff\xff"],
     "maildrop": [
-        bytes([0]) + part(MBOX) + part(b"") + part(b"") + part(b"") + piece(message(4)) + piece(message(3)) +
+        bytes([0]) + part(MBOX) + part(b"") + part(b"") + part(b"") + UNIQUE_IDS + piece(message(3)) +
         piece(message(5, struct.pack("=I", 1) + text(b"\1"))) + piece(message(6, struct.pack("=I", 1) + text(b"\2"))) +
         piece(message(7, struct.pack("=I", 2))),
         bytes([0]) + part(INTERNAL) + part(b"") + part(b"postern journal\0" + bytes(200)) + part(bytes(72)) +
-        piece(message(4)) + piece(message(7, struct.pack("=I", 0))),
-        bytes([1]) + part(b"") + piece(message(2, struct.pack("=I", 1))) + piece(message(4)) +
+        UNIQUE_IDS + piece(message(7, struct.pack("=I", 0))),
+        bytes([1]) + part(b"") + piece(message(2, struct.pack("=I", 1))) + UNIQUE_IDS +
         piece(message(5, struct.pack("=I", 1) + text(b"\1"))) + piece(message(6, struct.pack("=I", 1) + text(b"\2"))) +
         piece(message(7, struct.pack("=I", 2))),
         bytes([0]) + part(b"not an mbox\n"),
@@ -70,24 +74,24 @@ SEEDS = {
     "logrecord": [b"6:1::text", b"5:3:alice:password", b"6:2:a\\x0a:pam", b"9:1::x", b"6:1:" + b"u" * 2000 + b":x", b"\xff\0\n\"\\", b""],
     "maildir": [
         part(b"") + bytes([3]) + name(0, b"1700000000.M1.host") + name(1, b"1700000001.M2P3.host,S=14,W=17:2,FS") + name(1, b"\n\x1b.x:2,") +
-        piece(message(4)) + piece(message(2, struct.pack("=I", 1))) + piece(message(5, struct.pack("=I", 1) + text(b"\2"))) +
+        UNIQUE_IDS + piece(message(2, struct.pack("=I", 1))) + piece(message(5, struct.pack("=I", 1) + text(b"\2"))) +
         piece(message(7, struct.pack("=I", 1))),
-        part(b"x1popidx" + bytes(200)) + bytes([2]) + name(0, b"a" * 255) + name(2, b"tmp") + piece(message(4)),
+        part(b"x1popidx" + bytes(200)) + bytes([2]) + name(0, b"a" * 255) + name(2, b"tmp") + UNIQUE_IDS,
     ],
     "state": [
-        bytes([17]) + part(MBOX) + part(index(2, (48, 52, 58, 0), (150, 60, 60, 0))) + part(b"") + part(b"1 2 3\n") + piece(message(4)) +
+        bytes([17]) + part(MBOX) + part(index(2, (48, 52, 58, 0), (150, 60, 60, 0))) + part(b"") + part(b"1 2 3\n") + UNIQUE_IDS +
         piece(message(5, struct.pack("=I", 1) + text(b"\1"))) + piece(message(7, struct.pack("=I", 1))),
         bytes([12]) + part(MBOX) + part(b"") + part(bytes(80) + struct.pack("=8Q", 0, 100, 0, 4096, 1, 1, 0, 0) + bytes(12300)) + part(b"") +
-        piece(message(4)),
-        bytes([3]) + part(MBOX * 2) + part(index(1, (48, 52, 58, 0))) + part(b"") + part(b"") + piece(message(3)) + piece(message(4)),
+        UNIQUE_IDS,
+        bytes([3]) + part(MBOX * 2) + part(index(1, (48, 52, 58, 0))) + part(b"") + part(b"") + piece(message(3)) + UNIQUE_IDS,
     ],
     "mbox_scan": [bytes([n]) + box for n in (0, 7, 255) for box in (MBOX, INTERNAL, MBOX.replace(b"\n", b"\r\n"), b"\n\n", b"x")],
     "session": [
         bytes([0]) + b"USER alice\r\nQUIT\r\n",
         bytes([1, 0]) + piece(message(64, b"\1\1")) + b"USER alice\r\nPASS x y \r\nAUTH PLAIN =\r\nAUTH PLAIN\r\n*\r\nQUIT\r\n",
-        bytes([3, 3]) + piece(opened(1, 2, 1)) + bytes([4]) + piece(message(69)) + bytes([0]) +
+        bytes([3, 3]) + piece(opened(1, 2, 1)) + bytes([4]) + IDS + bytes([0]) +
         piece(message(70, b"\1" + struct.pack("=II", 1, 1))) + b"AUTH PLAIN AGFsaWNlAHNlY3JldA==\r\n" + COMMANDS,
-        bytes([5, 1]) + piece(opened(2, 2, 0)) + bytes([4]) + piece(message(69)) + bytes([2]) +
+        bytes([5, 1]) + piece(opened(2, 2, 0)) + bytes([4]) + IDS + bytes([2]) +
         piece(message(66, struct.pack("=I", 1))) + bytes([0]) + piece(message(67)) + bytes([0]) + piece(message(68)) +
         b"USER a\r\nPASS b\r\n" + COMMANDS,
         bytes([0]) + b"NO\0OP\r\nA\rB\r\n" + b"x" * 300 + b"\r\nAUTH\r\nCAPA",

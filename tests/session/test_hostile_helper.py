@@ -252,28 +252,49 @@ def shrinking_message(folder):
 def wrong_ids(folder):
     record = (0, 1, 3, 0)
 
-    def ids(start, text):
-        return w.memfd(w.numbers(*start) + text)
+    def ids(first, *texts):
+        return w.message(w.IDS, w.numbers(first) + b"".join(w.text(t) for t in texts))
 
-    for what, octets, fd in (
-            ("not sealed", w.message(w.IDS), w.memfd(w.numbers(0, 1, 2) + b"ab", 0)),
-            ("empty id", w.message(w.IDS), ids((0, 0, 2), b"ab")),
-            ("71 octets", w.message(w.IDS), ids((0, 71, 72), b"a" * 72)), ("a space", w.message(w.IDS), ids((0, 1, 2), b" b")),
-            ("a CR LF", w.message(w.IDS), ids((0, 2, 4), b"\r\nab")), ("8 bits", w.message(w.IDS), ids((0, 1, 2), b"\xe4b")),
-            ("a NUL", w.message(w.IDS), ids((0, 1, 2), b"\0b")), ("backwards", w.message(w.IDS), ids((2, 1, 0), b"ab")),
-            ("beyond the end", w.message(w.IDS), ids((0, 1, 60), b"ab")),
-            ("2^32 - 1", w.message(w.IDS), ids((0xfffffff0, 0xffffffff, 5), b"ab")),
-            ("a short table", w.message(w.IDS), w.memfd(w.numbers(0, 1))),
-            ("too long a message", w.message(w.IDS, b"x"), ids((0, 1, 2), b"ab")),
-            ("no descriptor", w.message(w.IDS), None), ("another answer", w.message(w.UPDATED, b"\1" + w.numbers(0, 2)), None)):
+    for what, octets in (
+            ("none", ids(1)), ("nothing", w.message(w.IDS)), ("empty id", ids(1, b"", b"b")), ("71 octets", ids(1, b"a" * 71, b"b")),
+            ("a space", ids(1, b" ", b"b")), ("a CR LF", ids(1, b"\r\n", b"ab")), ("8 bits", ids(1, b"a", b"\xe4")),
+            ("a NUL", ids(1, b"\0", b"b")), ("one more than there are", ids(1, b"a", b"b", b"c")),
+            ("of another message", ids(2, b"b")), ("of message 0", ids(0, b"a", b"b")),
+            ("a length beyond the end", w.message(w.IDS, w.numbers(1, 5) + b"ab")),
+            ("a length of 2^32 - 1", w.message(w.IDS, w.numbers(1, 0xffffffff) + b"ab")),
+            ("an octet too many", ids(1, b"a", b"b") + b"x"), ("another answer", w.message(w.UPDATED, b"\1" + w.numbers(0, 2)))):
         with Stage(folder) as s:
             s.open_maildir(record, record)
             s.client.send(b"UIDL\r\n")
-            check(w.receive(s.fake.sock)[0] == w.message(w.UNIQUE_IDS), "no UNIQUE_IDS")
-            s.answer(octets, [fd] if fd is not None else [])
+            check(w.receive(s.fake.sock)[0] == w.message(w.UNIQUE_IDS, w.numbers(1)), "no UNIQUE_IDS")
+            s.answer(octets)
             rest = s.rest()
             check(rest.startswith(b"-ERR [SYS/TEMP] ") and rest.count(b"\r\n") == 1, "%s: came %s" % (what, readable(rest)))
             s.check_over("IDS: " + what)
+    with Stage(folder) as s:
+        s.open_maildir(record, record)
+        s.client.send(b"UIDL\r\n")
+        w.receive(s.fake.sock)
+        s.answer(ids(1, b"a", b"b"), [os.open("/dev/null", os.O_RDONLY)])
+        check(s.rest().startswith(b"-ERR [SYS/TEMP] "), "with a descriptor")
+        s.check_over("IDS: with a descriptor")
+
+
+def ids_that_break_off(folder):
+    """Once the listing has begun, what is missing ends it without the final dot."""
+    record = (0, 1, 3, 0)
+    for what, octets, ends in (("gone", w.message(w.GONE), ("changed",)), ("a space", w.message(w.IDS, w.numbers(2) + w.text(b" ")), None),
+                               ("the first ones again", w.message(w.IDS, w.numbers(1) + w.text(b"a")), None)):
+        with Stage(folder) as s:
+            s.open_maildir(record, record)
+            s.client.send(b"UIDL\r\n")
+            w.receive(s.fake.sock)
+            s.answer(w.message(w.IDS, w.numbers(1) + w.text(b"a")))
+            check(w.receive(s.fake.sock)[0] == w.message(w.UNIQUE_IDS, w.numbers(2)), "no UNIQUE_IDS for the rest")
+            s.answer(octets)
+            rest = s.rest()
+            check(b"\r\n.\r\n" not in rest and b"2 " not in rest, "%s: came %s" % (what, readable(rest)))
+            s.check_over("IDS: then " + what, *([ends] if ends else []))
 
 
 def wrong_updates(folder):
@@ -396,6 +417,7 @@ def main(folder, tap):
     tap.run("answers to MESSAGE", wrong_files, folder)
     tap.run("a message that shrinks while it is sent", shrinking_message, folder)
     tap.run("unique-ids that are none", wrong_ids, folder)
+    tap.run("unique-ids that break off", ids_that_break_off, folder)
     tap.run("answers to UPDATE", wrong_updates, folder)
     tap.run("answers before the question", unasked_answers, folder)
     tap.run("no answer", silence, folder)

@@ -263,16 +263,28 @@ mark(unsigned char *bitmap, uint32_t n)
 	bitmap[(n - 1) / 8] |= (unsigned char)(1 << ((n - 1) % 8));
 }
 
+static const char *taken;
+static char taken_ids[8][UNIQUE_ID_OCTETS + 1];
+
+/* Keeps the last eight, so that a caller can compare a few. */
+static bool
+take_id(const char *id, size_t len)
+{
+	static unsigned last;
+	char *to = taken_ids[last++ % 8];
+
+	assert_in_range(len, 1, UNIQUE_ID_OCTETS);
+	memset(to, 0, sizeof(taken_ids[0]));
+	memcpy(to, id, len);
+	taken = to;
+	return false;
+}
+
 static const char *
 id_of(uint32_t n)
 {
-	const char *id;
-
-	assert_int_equal(maildir_ops.unique_ids(&md), MD_OK);
-	for (id = md.ids; n > 1; n--)
-		id += strlen(id) + 1;
-	assert_true(id < md.ids + md.ids_bytes);
-	return id;
+	assert_int_equal(maildir_ops.unique_ids(&md, n, take_id), MD_OK);
+	return taken;
 }
 
 /* Whether message n can be fetched and is text. */
@@ -743,6 +755,67 @@ ids_that_are_hashed(void **state)
 }
 
 /* procmail's msg.<inode>: the inode comes again with another message. */
+static uint32_t heard;
+
+static bool
+is_same_id(const char *id, size_t len)
+{
+	const char *alone = id_of(++heard);
+
+	assert_int_equal(strlen(alone), len);
+	assert_memory_equal(alone, id, len);
+	return heard < md.count;
+}
+
+/* Two files with one base name, and enough others that ids are looked up in the middle of the packed names. */
+static void
+ids_from_any_message(void **state)
+{
+	uint32_t first;
+	char name[40];
+
+	(void)state;
+	for (first = 0; first < 100; first++) {
+		snprintf(name, sizeof(name), "cur/%u.M1P7.host:2,", 1000000000 + first);
+		put(name, "text\n");
+	}
+	put("new/1000000040.twice", "a\n");
+	put("cur/1000000040.twice:2,S", "b\n");
+	expect_messages(102);
+	for (first = 1; first <= md.count; first += 7) {
+		heard = first - 1;
+		assert_int_equal(maildir_ops.unique_ids(&md, first, is_same_id), MD_OK);
+		assert_int_equal(heard, md.count);
+	}
+	close_box();
+}
+
+/* A mail reader moves files of one base name while the session looks for them: ids stay what the client was told. */
+static void
+ids_stay_in_a_session(void **state)
+{
+	char ids[3][UNIQUE_ID_OCTETS + 1];
+	uint32_t n;
+	int fd;
+
+	(void)state;
+	put("new/1.a", "one\n");
+	put("cur/1.a:2,S", "two\n");
+	put("new/2.b", "three\n");
+	expect_messages(3);
+	for (n = 1; n <= 3; n++)
+		strcpy(ids[n - 1], id_of(n));
+	assert_string_not_equal(ids[0], ids[1]);
+	move("cur/1.a:2,S", "cur/1.a:2,FS");
+	move("new/2.b", "cur/2.b:2,");
+	for (n = 1; n <= 3; n++)
+		if (maildir_ops.message(&md, n, &fd) == MD_OK)
+			close(fd);
+	for (n = 1; n <= 3; n++)
+		assert_string_equal(id_of(n), ids[n - 1]);
+	close_box();
+}
+
 static void
 id_of_a_name_that_comes_again(void **state)
 {
@@ -1610,7 +1683,8 @@ index_made_by_hand(void **state)
 		}
 		put_index(copy, len);
 		assert_int_equal(open_box(), MD_OK);
-		assert_int_equal(maildir_ops.unique_ids(&md), MD_OK);
+		for (i = 1; i <= md.count; i++)
+			expect_valid_id(id_of((uint32_t)i));
 		for (i = 1; i <= md.count && i < 5; i++)
 			if (maildir_ops.message(&md, (uint32_t)i, &fd) == MD_OK)
 				close(fd);
@@ -1766,6 +1840,8 @@ main(void)
 		TEST(ids_that_stand_for_themselves),
 		TEST(ids_that_are_hashed),
 		TEST(id_of_a_name_that_comes_again),
+		TEST(ids_from_any_message),
+		TEST(ids_stay_in_a_session),
 		TEST(last_is_the_highest_seen),
 		TEST(message_moved_by_others),
 		TEST(message_changed_in_place),

@@ -169,15 +169,23 @@ close_session(struct maildrop *md)
 	assert_false(exists(lock));
 }
 
+static char taken_id[UNIQUE_ID_OCTETS + 1];
+
+static bool
+take_id(const char *id, size_t len)
+{
+	assert_in_range(len, 1, UNIQUE_ID_OCTETS);
+	memcpy(taken_id, id, len);
+	taken_id[len] = '\0';
+	return false;
+}
+
 /* The id of message n; the caller frees it. */
 static char *
-id_of(const struct maildrop *md, uint32_t n)
+id_of(struct maildrop *md, uint32_t n)
 {
-	const char *p = md->ids;
-
-	while (--n > 0)
-		p += strlen(p) + 1;
-	return strdup(p);
+	assert_int_equal(md->ops->unique_ids(md, n, take_id), MD_OK);
+	return strdup(taken_id);
 }
 
 /* The ids of a session of its own, up to four. */
@@ -191,7 +199,7 @@ get_ids(char *ids[4])
 	count = md.count;
 	assert_true(count <= 4);
 	if (count > 0)
-		assert_int_equal(md.ops->unique_ids(&md), MD_OK);
+		assert_int_equal(md.ops->unique_ids(&md, 1, take_id), MD_OK);
 	for (n = 0; n < count; n++)
 		ids[n] = id_of(&md, n + 1);
 	close_session(&md);
@@ -492,7 +500,7 @@ test_internal_stays(void **state)
 	snprintf(text, sizeof(text), "%s%s", internal, ONE TWO);
 	write_mbox(text, strlen(text));
 	assert_open(&md, 2);
-	assert_int_equal(md.ops->unique_ids(&md), MD_OK);
+	assert_int_equal(md.ops->unique_ids(&md, 1, take_id), MD_OK);
 	mark(1);
 	assert_int_equal(md.ops->update(&md, 0), MD_OK);
 	close_session(&md);
@@ -541,7 +549,7 @@ change_and_delete(bool with_ids, const char *now, uint32_t which, enum md_result
 	write_mbox(ONE TWO THREE, strlen(ONE TWO THREE));
 	assert_open(&md, 3);
 	if (with_ids)
-		assert_int_equal(md.ops->unique_ids(&md), MD_OK);
+		assert_int_equal(md.ops->unique_ids(&md, 1, take_id), MD_OK);
 	let_clock_tick();
 	write_mbox(now, strlen(now));
 	mark(which);
@@ -591,7 +599,7 @@ test_equal_ones_changed(void **state)
 		write_mbox(ONE ONE TWO, strlen(ONE ONE TWO));
 		assert_open(&md, 3);
 		if (ids)
-			assert_int_equal(md.ops->unique_ids(&md), MD_OK);
+			assert_int_equal(md.ops->unique_ids(&md, 1, take_id), MD_OK);
 		let_clock_tick();
 		write_mbox(ONE TWO, strlen(ONE TWO));
 		mark(1);
@@ -604,7 +612,7 @@ test_equal_ones_changed(void **state)
 		write_mbox(ONE ONE TWO, strlen(ONE ONE TWO));
 		assert_open(&md, 3);
 		if (ids)
-			assert_int_equal(md.ops->unique_ids(&md), MD_OK);
+			assert_int_equal(md.ops->unique_ids(&md, 1, take_id), MD_OK);
 		let_clock_tick();
 		write_mbox(ONE TWO, strlen(ONE TWO));
 		mark(1);
@@ -665,7 +673,7 @@ test_verify(void **state)
 	assert_int_equal(md.ops->verify(&md), MD_OK);
 	assert_true(md.state.size == old.size + strlen(NEW));
 	assert_int_equal(md.count, 2);
-	assert_int_equal(md.ops->unique_ids(&md), MD_OK);
+	assert_int_equal(md.ops->unique_ids(&md, 1, take_id), MD_OK);
 	close_session(&md);
 	for (i = 0; i < sizeof(gone) / sizeof(gone[0]); i++) {
 		write_mbox(ONE TWO, strlen(ONE TWO));
@@ -673,7 +681,7 @@ test_verify(void **state)
 		let_clock_tick();
 		write_mbox(gone[i], strlen(gone[i]));
 		assert_int_equal(md.ops->verify(&md), MD_GONE);
-		assert_int_equal(md.ops->unique_ids(&md), MD_GONE);
+		assert_int_equal(md.ops->unique_ids(&md, 1, take_id), MD_GONE);
 		close_session(&md);
 	}
 }
@@ -690,7 +698,7 @@ test_delete_after_verify(void **state)
 		write_mbox(ONE TWO, strlen(ONE TWO));
 		assert_open(&md, 2);
 		if (ids)
-			assert_int_equal(md.ops->unique_ids(&md), MD_OK);
+			assert_int_equal(md.ops->unique_ids(&md, 1, take_id), MD_OK);
 		let_clock_tick();
 		append_mbox("\n" NEW);
 		assert_int_equal(md.ops->verify(&md), MD_OK);
@@ -816,15 +824,15 @@ test_index_saves_the_scan(void **state)
 	assert_int_equal(fcntl(fd, F_OFD_SETLK, &(struct flock){ .l_type = F_WRLCK }), 0);
 	assert_open(&md, MANY);
 	assert_list(&md);
-	assert_int_equal(md.ops->unique_ids(&md), MD_OK);
+	assert_int_equal(md.ops->unique_ids(&md, 1, take_id), MD_OK);
 	id = id_of(&md, MANY);
 	close_session(&md);
 	close(fd);
 	append_mbox(NEW);
 	assert_open(&md, MANY + 1);
 	assert_list(&md);
-	assert_int_equal(md.ops->unique_ids(&md), MD_OK);
-	assert_string_equal(md.ids + (MANY - 1) * (strlen(id) + 1), id);
+	assert_int_equal(md.ops->unique_ids(&md, MANY, take_id), MD_OK);
+	assert_string_equal(taken_id, id);
 	mark(1);
 	mark(7);
 	assert_int_equal(md.ops->update(&md, 10), MD_OK);
@@ -835,8 +843,8 @@ test_index_saves_the_scan(void **state)
 	assert_open(&md, MANY - 1);
 	assert_list(&md);
 	assert_int_equal(md.last, 8);
-	assert_int_equal(md.ops->unique_ids(&md), MD_OK);
-	assert_string_equal(md.ids + (MANY - 3) * (strlen(id) + 1), id);
+	assert_int_equal(md.ops->unique_ids(&md, MANY - 2, take_id), MD_OK);
+	assert_string_equal(taken_id, id);
 	close_session(&md);
 	close(fd);
 	free(id);
@@ -905,8 +913,8 @@ open_all(const char *id)
 
 	assert_open(&md, MANY);
 	assert_list(&md);
-	assert_int_equal(md.ops->unique_ids(&md), MD_OK);
-	assert_string_equal(md.ids, id);
+	assert_int_equal(md.ops->unique_ids(&md, 1, take_id), MD_OK);
+	assert_string_equal(taken_id, id);
 	close_session(&md);
 }
 
@@ -922,7 +930,7 @@ test_broken_index(void **state)
 	write_mbox(text, len);
 	free(text);
 	assert_open(&md, MANY);
-	assert_int_equal(md.ops->unique_ids(&md), MD_OK);
+	assert_int_equal(md.ops->unique_ids(&md, 1, take_id), MD_OK);
 	id = id_of(&md, 1);
 	close_session(&md);
 	p = read_index(&index_len);
