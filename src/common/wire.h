@@ -5,7 +5,7 @@
  *
  * The conversation (docs: postern-helper(8)):
  *	LOGIN		-> REFUSED (up to LOGIN_FAILURES times) or OPENED; OPENED is the last answer root gives
- *	MESSAGE n	-> FILE + descriptor, or GONE			Maildir only
+ *	MESSAGES n, k	-> FILES + up to k descriptors, or GONE		Maildir only
  *	VERIFY		-> VERIFIED or GONE				mbox only
  *	UNIQUE_IDS n	-> IDS from n on, as many as fit, or GONE
  *	DELETED, READ	(no answer; any number of them)
@@ -22,7 +22,7 @@
 enum wire_type {
 	/* session to helper */
 	WIRE_LOGIN = 1,		/* text name, text password, u8 mechanism (enum login_mechanism) */
-	WIRE_MESSAGE,		/* u32 message-number */
+	WIRE_MESSAGES,		/* u32 message-number, u32 how many from there on, at most WIRE_FDS */
 	WIRE_VERIFY,		/* - */
 	WIRE_UNIQUE_IDS,	/* u32 message-number */
 	WIRE_DELETED,		/* u32 first message-number of the bitmap, text bitmap (bit 0 of octet 0 is that message) */
@@ -32,7 +32,7 @@ enum wire_type {
 	WIRE_REFUSED = 64,	/* u8 enum refusal, u8 whether another LOGIN may follow */
 	WIRE_OPENED,		/* u8 enum maildrop_kind, u32 messages, u32 LAST, file state (mbox);
 				 * descriptors: table if messages > 0, and then the mbox */
-	WIRE_FILE,		/* u32 message-number; descriptor */
+	WIRE_FILES,		/* u32 that message-number; a descriptor of it, and of those behind it up to one that can't be opened */
 	WIRE_GONE,		/* - : that message, or the mbox as it was, is there no more */
 	WIRE_VERIFIED,		/* file state */
 	WIRE_IDS,		/* u32 that message-number, text unique-id of it and of each message behind it, as many as fit */
@@ -50,7 +50,7 @@ enum maildrop_kind { KIND_MBOX = 1, KIND_MAILDIR };
 
 enum login_mechanism { MECHANISM_PASS = 1, MECHANISM_PLAIN };
 
-#define WIRE_FDS 2
+#define WIRE_FDS 8
 
 struct wire_msg {
 	uint8_t type;

@@ -40,7 +40,7 @@ login_parse(struct wire_msg *m, struct attempt *attempt)
 	    wire_get_end(m) == 0 && (mechanism == MECHANISM_PASS || mechanism == MECHANISM_PLAIN))
 		result = 0;
 	wire_close_fds(m);
-	explicit_bzero(m->data, sizeof(m->data));
+	explicit_bzero(m->data, m->len);
 	return result;
 }
 

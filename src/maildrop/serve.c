@@ -89,22 +89,23 @@ say_refused(int session, enum md_result why)
 }
 
 static enum next
-answer_message(struct maildrop *md, int session)
+answer_messages(struct maildrop *md, int session)
 {
+	uint32_t first, count, n;
 	enum next next;
-	uint32_t n;
 	int fd;
 
-	if (wire_get_u32(&msg, &n) == -1 || wire_get_end(&msg) == -1 || n < 1 || n > md->count ||
-	    md->plan->kind != KIND_MAILDIR)
+	if (wire_get_u32(&msg, &first) == -1 || wire_get_u32(&msg, &count) == -1 || wire_get_end(&msg) == -1 || first < 1 ||
+	    first > md->count || count < 1 || count > WIRE_FDS || count - 1 > md->count - first || md->plan->kind != KIND_MAILDIR)
 		return BROKEN;
-	if (md->ops->message(md, n, &fd) != MD_OK)
+	wire_start(&msg, WIRE_FILES);
+	wire_put_u32(&msg, first);
+	for (n = first; n < first + count && md->ops->message(md, n, &fd) == MD_OK; n++)
+		wire_put_fd(&msg, fd);
+	if (n == first)
 		return say_gone(session);
-	wire_start(&msg, WIRE_FILE);
-	wire_put_u32(&msg, n);
-	wire_put_fd(&msg, fd);
 	next = say(session);
-	close(fd);
+	wire_close_fds(&msg);
 	return next;
 }
 
@@ -215,7 +216,7 @@ static const struct request {
 	uint8_t type;
 	enum next (*answer)(struct maildrop *md, int session);
 } requests[] = {
-	{ WIRE_MESSAGE, answer_message },
+	{ WIRE_MESSAGES, answer_messages },
 	{ WIRE_VERIFY, answer_verify },
 	{ WIRE_UNIQUE_IDS, answer_unique_ids },
 	{ WIRE_DELETED, answer_deleted },

@@ -10,18 +10,17 @@
 #include <unistd.h>
 
 /* Messages per bitmap message: half of WIRE_BYTES. */
-#define BITMAP_BYTES 2048
-
-/* How many messages of a Maildir are asked for at once: the helper opens them while we send the ones before. */
-#define AHEAD 16
+#define BITMAP_BYTES (WIRE_BYTES / 2)
 
 static struct wire_msg msg;
 
-/* Messages that were asked for and not taken yet: from first to before end.  The answers come in this order. */
+/* Messages of a Maildir that were opened with the one that was wanted: those from first to before end are at hand. */
 static struct {
-	uint32_t first, end;
+	int fds[WIRE_FDS];		/* of message base and those behind it */
+	uint32_t base, first, end;
+	uint32_t asked, asked_end;	/* what a request under way is for; 0: there is none */
 	uint32_t before;		/* the message that was taken last */
-} asked;
+} hand;
 
 /* The unique-ids that came last: that of message next is the next text in msg, and they end before message end. */
 static struct {
@@ -84,19 +83,28 @@ hear(struct session *s, enum wire_type yes, enum wire_type no, unsigned long sec
 	return msg.type == no && msg.nfds == 0 ? NO : over(s);
 }
 
+static void
+drop_hand(void)
+{
+	for (; hand.first < hand.end; hand.first++)
+		close(hand.fds[hand.first - hand.base]);
+}
+
 /* The answers that were asked for ahead and are not wanted now.  0 or -1. */
 static int
 drop_asked(struct session *s)
 {
 	static struct wire_msg late;
-	uint32_t left = asked.end - asked.first + (ids.asked ? 1 : 0);
+	int left = (hand.asked != 0) + ids.asked;
 
+	if (hand.asked != 0)
+		drop_hand(); /* with the late ones, its descriptors would be more than the sandbox allows */
 	for (; left > 0; left--) {
 		if (s->helper == -1 || !answer_comes(s, patience(s)) || wire_recv(s->helper, &late) != 1)
 			return -1;
 		wire_close_fds(&late);
 	}
-	asked.first = asked.end;
+	hand.asked = 0;
 	ids.asked = false;
 	return 0;
 }
@@ -226,7 +234,7 @@ helper_login(struct session *s, const char *name, size_t name_len, const char *p
 	struct login_answer answer = { false, REFUSED_TEMPORARY, false };
 	uint8_t why, again;
 
-	memset(&asked, 0, sizeof(asked));
+	memset(&hand, 0, sizeof(hand));
 	ids.next = ids.end = 0;
 	ids.asked = false;
 	wire_start(&msg, WIRE_LOGIN);
@@ -254,56 +262,72 @@ helper_login(struct session *s, const char *name, size_t name_len, const char *p
 	return answer;
 }
 
-/*
- * Asks for message n, unless that is done, and for those after it while the client takes one after the other and does not wait for
- * the answers.  0 or -1.
- */
+/* Asks for message n and those behind it, count of them as far as there are so many.  0 or -1. */
 static int
-ask_for(struct session *s, uint32_t n, bool ahead)
+ask_for(struct session *s, uint32_t n, uint32_t count)
 {
-	uint32_t end = ahead && s->count - n >= AHEAD ? n + AHEAD : ahead ? s->count + 1 : n + 1;
+	if (count > s->count - n + 1)
+		count = s->count - n + 1;
+	wire_start(&msg, WIRE_MESSAGES);
+	wire_put_u32(&msg, n);
+	wire_put_u32(&msg, count);
+	hand.asked = n;
+	hand.asked_end = n + count;
+	return send_request(s);
+}
 
-	if ((asked.first != n || ids.asked) && drop_asked(s) == -1)
+/* Takes the descriptors that are in msg.  -1 when they are not what was asked for. */
+static int
+take_files(uint32_t n)
+{
+	uint32_t which, end = n + (uint32_t)msg.nfds;
+	int i;
+
+	if (wire_get_u32(&msg, &which) == -1 || which != n || msg.nfds == 0 || end > hand.asked_end)
 		return -1;
-	if (asked.first == asked.end)
-		asked.first = asked.end = n;
-	if (asked.end > n + AHEAD / 2)
-		return 0; /* a few at a time: each wakes the helper up */
-	for (; asked.end < end; asked.end++) {
-		wire_start(&msg, WIRE_MESSAGE);
-		wire_put_u32(&msg, asked.end);
-		if (send_request(s) == -1)
-			return -1;
+	for (i = 0; i < msg.nfds; i++) {
+		hand.fds[i] = msg.fds[i];
+		msg.fds[i] = -1;
 	}
-	return 0;
+	hand.base = hand.first = n;
+	hand.end = end;
+	return wire_get_end(&msg);
+}
+
+/* Fills the hand from message n on.  False if that one is gone, or the session is over. */
+static bool
+fill_hand(struct session *s, uint32_t n, uint32_t count)
+{
+	drop_hand();
+	if ((hand.asked != n || ids.asked) && (drop_asked(s) == -1 || ask_for(s, n, count) == -1)) {
+		over(s);
+		return false;
+	}
+	if (hear(s, WIRE_FILES, WIRE_GONE, patience(s)) != YES) {
+		hand.asked = 0;
+		return false;
+	}
+	if (take_files(n) == -1) {
+		over(s);
+		return false;
+	}
+	hand.asked = 0;
+	return true;
 }
 
 int
 helper_message(struct session *s, uint32_t n)
 {
-	uint32_t which;
-	int fd;
+	bool hurry = client_has_more(&s->client), upwards = n == hand.before + 1 && (hand.before > 0 || hurry);
 
-	if (ask_for(s, n, n == asked.before + 1 && client_has_more(&s->client)) == -1) {
-		over(s);
+	if ((n != hand.first || n == hand.end) && !fill_hand(s, n, upwards ? WIRE_FDS : 1))
 		return -1;
-	}
-	asked.before = n;
-	asked.first++;
-	if (hear(s, WIRE_FILE, WIRE_GONE, patience(s)) != YES)
-		return -1;
-	if (msg.nfds != 1 || wire_get_u32(&msg, &which) == -1 || which != n) {
-		over(s);
-		return -1;
-	}
-	fd = msg.fds[0];
-	msg.fds[0] = -1;
-	if (wire_get_end(&msg) == -1) {
-		close(fd);
-		over(s);
-		return -1;
-	}
-	return fd;
+	hand.before = n;
+	hand.first++;
+	/* For a client that does not wait for answers the helper opens the next ones while we send these. */
+	if (upwards && hurry && hand.asked == 0 && hand.end <= s->count)
+		ask_for(s, hand.end, WIRE_FDS); /* a failure shows when the answer is wanted */
+	return hand.fds[n - hand.base];
 }
 
 bool

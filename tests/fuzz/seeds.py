@@ -66,7 +66,7 @@ SEEDS = {
         piece(message(7, struct.pack("=I", 2))),
         bytes([0]) + part(INTERNAL) + part(b"") + part(b"postern journal\0" + bytes(200)) + part(bytes(72)) +
         UNIQUE_IDS + piece(message(7, struct.pack("=I", 0))),
-        bytes([1]) + part(b"") + piece(message(2, struct.pack("=I", 1))) + UNIQUE_IDS +
+        bytes([1]) + part(b"") + piece(message(2, struct.pack("=II", 1, 1))) + UNIQUE_IDS +
         piece(message(5, struct.pack("=I", 1) + text(b"\1"))) + piece(message(6, struct.pack("=I", 1) + text(b"\2"))) +
         piece(message(7, struct.pack("=I", 2))),
         bytes([0]) + part(b"not an mbox\n"),
@@ -74,7 +74,7 @@ SEEDS = {
     "logrecord": [b"6:1::text", b"5:3:alice:password", b"6:2:a\\x0a:pam", b"9:1::x", b"6:1:" + b"u" * 2000 + b":x", b"\xff\0\n\"\\", b""],
     "maildir": [
         part(b"") + bytes([3]) + name(0, b"1700000000.M1.host") + name(1, b"1700000001.M2P3.host,S=14,W=17:2,FS") + name(1, b"\n\x1b.x:2,") +
-        UNIQUE_IDS + piece(message(2, struct.pack("=I", 1))) + piece(message(5, struct.pack("=I", 1) + text(b"\2"))) +
+        UNIQUE_IDS + piece(message(2, struct.pack("=II", 1, 1))) + piece(message(5, struct.pack("=I", 1) + text(b"\2"))) +
         piece(message(7, struct.pack("=I", 1))),
         part(b"x1popidx" + bytes(200)) + bytes([2]) + name(0, b"a" * 255) + name(2, b"tmp") + UNIQUE_IDS,
     ],

@@ -197,7 +197,7 @@ def odd_mailboxes(folder):
 
 
 def wrong_files(folder):
-    """Answers to MESSAGE."""
+    """Answers to MESSAGES."""
     path = os.path.join(folder, "message")
     with open(path, "wb") as f:
         f.write(b"Subject: x\n\nbody\n")
@@ -205,26 +205,26 @@ def wrong_files(folder):
     record = (0, 17, 20, 0)
     good = os.open(path, os.O_RDONLY)
     for what, octets, fds, ends in (
-            ("another message", w.message(w.FILE, w.numbers(2)), [good], True),
-            ("no descriptor", w.message(w.FILE, w.numbers(1)), [], True),
-            ("two descriptors", w.message(w.FILE, w.numbers(1)), [good, good], True),
-            ("too long", w.message(w.FILE, w.numbers(1) + b"x"), [good], True),
-            ("cut off", w.message(w.FILE, b"\1"), [good], True), ("GONE with a descriptor", w.message(w.GONE), [good], True),
+            ("another message", w.message(w.FILES, w.numbers(2)), [good], True),
+            ("no descriptor", w.message(w.FILES, w.numbers(1)), [], True),
+            ("two descriptors", w.message(w.FILES, w.numbers(1)), [good, good], True),
+            ("too long", w.message(w.FILES, w.numbers(1) + b"x"), [good], True),
+            ("cut off", w.message(w.FILES, b"\1"), [good], True), ("GONE with a descriptor", w.message(w.GONE), [good], True),
             ("VERIFIED", w.message(w.VERIFIED, bytes(40)), [], True), ("LOGIN", w.login(), [], True),
-            ("a FIFO", w.message(w.FILE, w.numbers(1)), [os.open(path + ".fifo", os.O_RDWR)], False),
-            ("a folder", w.message(w.FILE, w.numbers(1)), [os.open(folder, os.O_RDONLY)], False),
-            ("/dev/null", w.message(w.FILE, w.numbers(1)), [os.open("/dev/null", os.O_RDONLY)], False),
-            ("writable", w.message(w.FILE, w.numbers(1)), [os.open(path, os.O_WRONLY)], False)):
+            ("a FIFO", w.message(w.FILES, w.numbers(1)), [os.open(path + ".fifo", os.O_RDWR)], False),
+            ("a folder", w.message(w.FILES, w.numbers(1)), [os.open(folder, os.O_RDONLY)], False),
+            ("/dev/null", w.message(w.FILES, w.numbers(1)), [os.open("/dev/null", os.O_RDONLY)], False),
+            ("writable", w.message(w.FILES, w.numbers(1)), [os.open(path, os.O_WRONLY)], False)):
         with Stage(folder) as s:
             s.open_maildir(record, record)
             s.client.send(b"RETR 1\r\n")
             s.client.finish_sending()
             got = w.receive(s.fake.sock)
-            check(got[0] == w.message(w.MESSAGE, w.numbers(1)), "MESSAGE is %r" % (got,))
+            check(got[0] == w.message(w.MESSAGES, w.numbers(1, 1)), "MESSAGES is %r" % (got,))
             s.answer(octets, fds)
             rest = s.rest()
             check(rest.startswith(b"-ERR [SYS/TEMP] ") and rest.count(b"\r\n") == 1, "%s: came %s" % (what, readable(rest)))
-            s.check_over("FILE: " + what, ("helper-failed",) if ends else ("closed",))
+            s.check_over("FILES: " + what, ("helper-failed",) if ends else ("closed",))
 
 
 def shrinking_message(folder):
@@ -239,7 +239,7 @@ def shrinking_message(folder):
             s.open_maildir((0, len(text), octets, 0))
             s.client.send(b"RETR 1\r\n")
             w.receive(s.fake.sock)
-            s.answer(w.message(w.FILE, w.numbers(1)), [os.open(path, os.O_RDONLY)])
+            s.answer(w.message(w.FILES, w.numbers(1)), [os.open(path, os.O_RDONLY)])
             check(s.client.read_line() == b"+OK message follows", "no +OK")
             os.truncate(path, left)
             s.client.finish_sending()

@@ -77,7 +77,7 @@ def bad_logins(folder):
             ("a length of 2 GiB", w.message(w.LOGIN, w.numbers(0x7fffffff) + b"alice")),
             ("a NUL in the name", w.login(b"al\0ice")), ("a NUL in the password", w.login(b"alice", b"sec\0ret")),
             ("a name of 249", w.login(b"a" * 249)), ("a password of 512", w.login(b"alice", b"p" * 512)),
-            ("a name of 4 KiB", w.login(b"a" * 4000)), ("more than WIRE_BYTES", w.login(b"a", b"p" * 5000)),
+            ("a name of 4 KiB", w.login(b"a" * 4000)), ("more than WIRE_BYTES", w.login(b"a", b"p" * w.WIRE_BYTES)),
             ("100 KiB", b"\1" + b"x" * 100000)):
         with helper_of(run) as h:
             h.send(octets)
@@ -146,11 +146,11 @@ def every_type_after_login(folder, kind):
     """Types that there are not, and those that only the helper or another kind of maildrop has."""
     run = new_run(folder, kind)
     before = state_of(run)
-    good = {w.UNIQUE_IDS, w.DELETED, w.READ, w.UPDATE, w.VERIFY if kind == "mbox" else w.MESSAGE}
+    good = {w.UNIQUE_IDS, w.DELETED, w.READ, w.UPDATE, w.VERIFY if kind == "mbox" else w.MESSAGES}
     for number in [n for n in range(256) if n not in good]:
         with helper_of(run) as h:
             opened(h)
-            h.send(w.message(number, w.login()[1:] if number == w.LOGIN else w.numbers(1) if number == w.MESSAGE else b""))
+            h.send(w.message(number, w.login()[1:] if number == w.LOGIN else w.numbers(1, 1) if number == w.MESSAGES else b""))
             check_over(run, h, before, "message %d after the login" % number)
 
 
@@ -162,7 +162,7 @@ def malformed_after_login(folder, kind):
         b"", w.numbers(1), w.numbers(0) + w.text(b"\1"), w.numbers(2) + w.text(b"\1"), w.numbers(9) + w.text(b"\1"),
         w.numbers(0xfffffff9) + w.text(b"\1"), w.numbers(1) + w.text(b"\0" * 2), w.numbers(1) + w.text(bytes([1 << count])),
         w.numbers(1) + w.text(b"\xff"), w.numbers(1) + w.numbers(0xffffffff), w.numbers(1) + w.text(b"\1") + b"x",
-        w.numbers(1, 4090) + b"\1", w.numbers(17) + w.text(b""))]
+        w.numbers(1, w.WIRE_BYTES - 6) + b"\1", w.numbers(17) + w.text(b""))]
     bad += [("UPDATE", w.message(w.UPDATE, fields)) for fields in (b"", b"\0", w.numbers(count + 1), w.numbers(0xffffffff),
                                                                    w.numbers(0) + b"x", w.numbers(0, 0))]
     bad += [("an empty datagram's type", b"\0")]
@@ -171,7 +171,9 @@ def malformed_after_login(folder, kind):
     if kind == "mbox":
         bad += [("VERIFY", w.message(w.VERIFY, b"x"))]
     else:
-        bad += [("MESSAGE", w.message(w.MESSAGE, f)) for f in (b"", w.numbers(0), w.numbers(count + 1), w.numbers(0xffffffff),
+        bad += [("MESSAGES", w.message(w.MESSAGES, f)) for f in (b"", w.numbers(0, 1), w.numbers(count + 1, 1), w.numbers(0xffffffff, 1),
+                                                                 w.numbers(1), w.numbers(1, 0), w.numbers(1, count + 1), w.numbers(1, 9),
+                                                                 w.numbers(2, 0xffffffff), w.numbers(0xffffffff, 2),
                                                                w.numbers(1) + b"x", b"\1\0\0")]
     for what, octets in bad:
         with helper_of(run) as h:
@@ -254,11 +256,11 @@ def only_reading(folder, kind):
     with helper_of(run) as h:
         w.send(h.sock, w.login())
         fds = w.receive(h.sock)[1]
-        requests = [w.message(w.UNIQUE_IDS, w.numbers(1))] + ([w.message(w.MESSAGE, w.numbers(2))] if kind == "maildir" else [])
+        requests = [w.message(w.UNIQUE_IDS, w.numbers(1))] + ([w.message(w.MESSAGES, w.numbers(2, 2))] if kind == "maildir" else [])
         for request in requests:
             w.send(h.sock, request)
             fds += w.receive(h.sock)[1]
-        check(len(fds) == 2, "%d descriptors" % len(fds))
+        check(len(fds) == (3 if kind == "maildir" else 2), "%d descriptors" % len(fds))
         for fd in fds:
             try_to_write(fd)
             os.close(fd)
