@@ -10,7 +10,7 @@
 
 #ifdef SANDBOX
 
-/* Client, /dev/null, the helper's socket, and what it sends: two at login, one for a message or a list. */
+/* Client, /dev/null, the helper's socket, the tunnel, the mbox, and what comes in one message: two at login, or WIRE_FDS of a Maildir. */
 #define DESCRIPTORS 16
 
 /* The most frequent first.  Each is there for: */
