@@ -198,12 +198,30 @@ open_message(struct maildir *m, uint32_t n, struct name *name)
 }
 
 static enum md_result
-maildir_message(struct maildrop *md, uint32_t n, int *fd)
+message_ahead(const struct maildrop *md, uint32_t n, int *fd)
+{
+	const struct maildir *m = md->private;
+	struct name name;
+
+	names_get(&m->names, n - 1, &name);
+	if ((*fd = open_seen(m, &name)) == -1)
+		return MD_GONE;
+	if (maildir_still(&name, &md->records[n - 1], *fd))
+		return MD_OK;
+	close(*fd);
+	*fd = -1;
+	return MD_GONE;
+}
+
+static enum md_result
+maildir_message(struct maildrop *md, uint32_t n, bool ahead, int *fd)
 {
 	struct maildir *m = md->private;
 	char shown[NAME_MAX * 4 + 1];
 	struct name name;
 
+	if (ahead)
+		return message_ahead(md, n, fd);
 	if ((*fd = open_message(m, n, &name)) == -1) {
 		if (errno == ENOENT)
 			return MD_GONE;

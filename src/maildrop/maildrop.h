@@ -25,8 +25,11 @@ struct maildrop;
 struct maildrop_kind_ops {
 	/* Takes the session lock, recovers what a crash left, fills count, records, last (and fd and state: mbox). */
 	enum md_result (*open)(struct maildrop *md);
-	/* Maildir: opens message n read-only, *fd becomes the caller's.  MD_GONE if its name is no more. */
-	enum md_result (*message)(struct maildrop *md, uint32_t n, int *fd);
+	/*
+	 * Maildir: opens message n read-only, *fd becomes the caller's.  MD_GONE if its name is no more.  ahead: nobody wants it yet,
+	 * so it is not looked for, and nothing is logged.
+	 */
+	enum md_result (*message)(struct maildrop *md, uint32_t n, bool ahead, int *fd);
 	/* mbox: under the locks, checks by content that every record is still true and refreshes md->state. */
 	enum md_result (*verify)(struct maildrop *md);
 	/*

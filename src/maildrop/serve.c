@@ -92,21 +92,26 @@ static enum next
 answer_messages(struct maildrop *md, int session)
 {
 	uint32_t first, count, n;
-	enum next next;
-	int fd;
+	int fd, sent;
 
 	if (wire_get_u32(&msg, &first) == -1 || wire_get_u32(&msg, &count) == -1 || wire_get_end(&msg) == -1 || first < 1 ||
 	    first > md->count || count < 1 || count > WIRE_FDS || count - 1 > md->count - first || md->plan->kind != KIND_MAILDIR)
 		return BROKEN;
 	wire_start(&msg, WIRE_FILES);
 	wire_put_u32(&msg, first);
-	for (n = first; n < first + count && md->ops->message(md, n, &fd) == MD_OK; n++)
+	for (n = first; n < first + count && md->ops->message(md, n, n > first, &fd) == MD_OK; n++)
 		wire_put_fd(&msg, fd);
 	if (n == first)
 		return say_gone(session);
-	next = say(session);
+	sent = wire_send(session, &msg);
 	wire_close_fds(&msg);
-	return next;
+	if (sent == 0)
+		return GO_ON;
+	/* The kernel counts descriptors under way by user, and one user may have many sessions that do not take theirs. */
+	if (errno != ETOOMANYREFS)
+		return BROKEN;
+	log_note(LOG_ERR, "messages error=\"%s\"", strerror(errno));
+	return say_gone(session);
 }
 
 static enum next

@@ -19,7 +19,7 @@ static struct {
 	int fds[WIRE_FDS];		/* of message base and those behind it */
 	uint32_t base, first, end;
 	uint32_t asked, asked_end;	/* what a request under way is for; 0: there is none */
-	uint32_t before;		/* the message that was taken last */
+	uint32_t before, run;		/* the message that was wanted last, and how many came one behind the other until then */
 } hand;
 
 /* The unique-ids that came last: that of message next is the next text in msg, and they end before message end. */
@@ -318,15 +318,19 @@ fill_hand(struct session *s, uint32_t n, uint32_t count)
 int
 helper_message(struct session *s, uint32_t n)
 {
-	bool hurry = client_has_more(&s->client), upwards = n == hand.before + 1 && (hand.before > 0 || hurry);
+	bool hurry = client_has_more(&s->client), upwards;
 
+	hand.run = n == hand.before + 1 ? hand.run + 1 : 0;
+	hand.before = n;
+	upwards = hand.run > 1 || (hand.run == 1 && hurry);
+	for (; hand.first < n && n < hand.end; hand.first++)
+		close(hand.fds[hand.first - hand.base]); /* passed over: deleted, most likely */
 	if ((n != hand.first || n == hand.end) && !fill_hand(s, n, upwards ? WIRE_FDS : 1))
 		return -1;
-	hand.before = n;
 	hand.first++;
 	/* For a client that does not wait for answers the helper opens the next ones while we send these. */
-	if (upwards && hurry && hand.asked == 0 && hand.end <= s->count)
-		ask_for(s, hand.end, WIRE_FDS); /* a failure shows when the answer is wanted */
+	if (upwards && hurry && hand.asked == 0 && hand.end <= s->count && ask_for(s, hand.end, WIRE_FDS) == -1)
+		hand.asked = 0;
 	return hand.fds[n - hand.base];
 }
 
@@ -471,6 +475,7 @@ helper_update(struct session *s)
 	uint8_t durable;
 	uint32_t removed, left;
 
+	drop_hand(); /* files that are to be removed, too */
 	if (send_bitmap(s, WIRE_DELETED, s->deleted) == -1 || send_bitmap(s, WIRE_READ, s->read) == -1) {
 		over(s);
 		return false;

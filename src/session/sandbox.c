@@ -30,7 +30,7 @@ static const struct sock_filter calls[] = {
 	FILTER_ALLOW(shutdown),		/* the end */
 	FILTER_ALLOW(write),		/* a client behind a pipe or a file */
 	FILTER_ALLOW(clock_gettime),	/* where the vdso does not have it */
-	FILTER_ALLOW_WITHOUT(mmap, 2, PROT_EXEC),	/* table, ids, bitmaps */
+	FILTER_ALLOW_WITHOUT(mmap, 2, PROT_EXEC),	/* table, bitmaps */
 	FILTER_ALLOW(munmap),
 	FILTER_ALLOW_IF(fcntl, 1, F_GET_SEALS),
 	FILTER_ALLOW(restart_syscall),

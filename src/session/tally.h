@@ -18,7 +18,7 @@ enum session_end {
 	END_LOGIN_FAILURES,
 	END_REFUSED,		/* the maildrop could not be opened; the helper's line says why */
 	END_UPDATE_FAILED,
-	END_CHANGED,		/* the maildrop changed while a message was being sent */
+	END_CHANGED,		/* the maildrop changed while a message or a list was being sent */
 	END_HELPER,		/* the helper broke the conversation */
 	END_TLS,		/* the tunnel could not be made; a line of postern-tls says why */
 	END_SANDBOX,		/* a system call outside of the filter */

@@ -259,7 +259,7 @@ is_counted_right(struct maildrop *md, uint32_t n, ino_t *inode)
 	ssize_t got;
 	int fd;
 
-	if (md->ops->message(md, n, &fd) != MD_OK || fstat(fd, &st) == -1)
+	if (md->ops->message(md, n, false, &fd) != MD_OK || fstat(fd, &st) == -1)
 		return false;
 	while ((got = read(fd, buf, sizeof(buf))) > 0)
 		octets_add(&octets, buf, (size_t)got);

@@ -414,7 +414,7 @@ def main(folder, tap):
     tap.run("tables that are not sealed, too short, too long, or no memory", wrong_tables, folder)
     tap.run("tables that lie", lying_tables, folder)
     tap.run("an mbox that is something else", odd_mailboxes, folder)
-    tap.run("answers to MESSAGE", wrong_files, folder)
+    tap.run("answers to MESSAGES", wrong_files, folder)
     tap.run("a message that shrinks while it is sent", shrinking_message, folder)
     tap.run("unique-ids that are none", wrong_ids, folder)
     tap.run("unique-ids that break off", ids_that_break_off, folder)

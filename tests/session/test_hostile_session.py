@@ -195,14 +195,15 @@ def descriptors_after_login(folder, kind):
 
 def requests_flood(folder, kind):
     """Requests whose answers nobody reads: the helper stops at what the kernel holds for it, does not grow, and ends when the
-    session does, or at the descriptors that may be under way at once."""
+    session does.  Of descriptors, so many may be under way at once (the sender's limit on files), then messages are gone."""
     run = new_run(folder, kind)
+    request = w.message(w.UNIQUE_IDS, w.numbers(1)) if kind == "mbox" else w.message(w.MESSAGES, w.numbers(1, 5))
     with helper_of(run) as h:
         opened(h)
         before, most, sent = memory(h.process.pid), 0, 0
         try:
             while sent < 100000 and select.select([], [h.sock], [], 1)[1]:
-                w.send(h.sock, w.message(w.UNIQUE_IDS, w.numbers(1)))
+                w.send(h.sock, request)
                 sent += 1
                 most = max(most, memory(h.process.pid) or most)
         except (ConnectionResetError, BrokenPipeError):

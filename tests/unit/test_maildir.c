@@ -295,7 +295,7 @@ expect_text(uint32_t n, const char *text)
 	ssize_t len;
 	int fd;
 
-	assert_int_equal(maildir_ops.message(&md, n, &fd), MD_OK);
+	assert_int_equal(maildir_ops.message(&md, n, false, &fd), MD_OK);
 	assert_int_equal(fcntl(fd, F_GETFL) & O_ACCMODE, O_RDONLY);
 	len = read(fd, buf, sizeof(buf));
 	close(fd);
@@ -310,7 +310,7 @@ expect_gone(uint32_t n)
 {
 	int fd;
 
-	assert_int_equal(maildir_ops.message(&md, n, &fd), MD_GONE);
+	assert_int_equal(maildir_ops.message(&md, n, false, &fd), MD_GONE);
 	assert_int_equal(fd, -1);
 }
 
@@ -754,7 +754,6 @@ ids_that_are_hashed(void **state)
 	close_box();
 }
 
-/* procmail's msg.<inode>: the inode comes again with another message. */
 static uint32_t heard;
 
 static bool
@@ -809,13 +808,35 @@ ids_stay_in_a_session(void **state)
 	move("cur/1.a:2,S", "cur/1.a:2,FS");
 	move("new/2.b", "cur/2.b:2,");
 	for (n = 1; n <= 3; n++)
-		if (maildir_ops.message(&md, n, &fd) == MD_OK)
+		if (maildir_ops.message(&md, n, false, &fd) == MD_OK)
 			close(fd);
 	for (n = 1; n <= 3; n++)
 		assert_string_equal(id_of(n), ids[n - 1]);
 	close_box();
 }
 
+/* What nobody wants yet is opened where it was seen last, or not at all. */
+static void
+ahead_is_not_looked_for(void **state)
+{
+	int fd;
+
+	(void)state;
+	put("new/1.a", "one\n");
+	put("new/2.b", "two\n");
+	expect_messages(2);
+	move("new/1.a", "cur/1.a:2,");
+	assert_int_equal(maildir_ops.message(&md, 1, true, &fd), MD_GONE);
+	assert_int_equal(maildir_ops.message(&md, 2, true, &fd), MD_OK);
+	close(fd);
+	assert_int_equal(truncate(in_box("new/2.b"), 1), 0);
+	assert_int_equal(maildir_ops.message(&md, 2, true, &fd), MD_GONE);
+	assert_int_equal(fd, -1);
+	expect_text(1, "one\n");
+	close_box();
+}
+
+/* procmail's msg.<inode>: the inode comes again with another message. */
 static void
 id_of_a_name_that_comes_again(void **state)
 {
@@ -1686,7 +1707,7 @@ index_made_by_hand(void **state)
 		for (i = 1; i <= md.count; i++)
 			expect_valid_id(id_of((uint32_t)i));
 		for (i = 1; i <= md.count && i < 5; i++)
-			if (maildir_ops.message(&md, (uint32_t)i, &fd) == MD_OK)
+			if (maildir_ops.message(&md, (uint32_t)i, false, &fd) == MD_OK)
 				close(fd);
 		close_box();
 	}
@@ -1842,6 +1863,7 @@ main(void)
 		TEST(id_of_a_name_that_comes_again),
 		TEST(ids_from_any_message),
 		TEST(ids_stay_in_a_session),
+		TEST(ahead_is_not_looked_for),
 		TEST(last_is_the_highest_seen),
 		TEST(message_moved_by_others),
 		TEST(message_changed_in_place),
