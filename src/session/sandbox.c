@@ -10,7 +10,10 @@
 
 #ifdef SANDBOX
 
-/* Client, /dev/null, the helper's socket, the tunnel, the mbox, and what comes in one message: two at login, or WIRE_FDS of a Maildir. */
+/*
+ * Client, /dev/null, the helper's socket, the tunnel, the mbox, and what comes in one message: two at login, or WIRE_FDS messages
+ * of a Maildir.
+ */
 #define DESCRIPTORS 16
 
 /* The most frequent first.  Each is there for: */

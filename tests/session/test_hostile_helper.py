@@ -256,7 +256,8 @@ def wrong_ids(folder):
         return w.message(w.IDS, w.numbers(first) + b"".join(w.text(t) for t in texts))
 
     for what, octets in (
-            ("none", ids(1)), ("nothing", w.message(w.IDS)), ("empty id", ids(1, b"", b"b")), ("71 octets", ids(1, b"a" * 71, b"b")),
+            ("none", ids(1)), ("nothing", w.message(w.IDS)), ("empty id", ids(1, b"", b"b")),
+            ("71 octets", ids(1, b"a" * 71, b"b")),
             ("a space", ids(1, b" ", b"b")), ("a CR LF", ids(1, b"\r\n", b"ab")), ("8 bits", ids(1, b"a", b"\xe4")),
             ("a NUL", ids(1, b"\0", b"b")), ("one more than there are", ids(1, b"a", b"b", b"c")),
             ("of another message", ids(2, b"b")), ("of message 0", ids(0, b"a", b"b")),
@@ -283,8 +284,9 @@ def wrong_ids(folder):
 def ids_that_break_off(folder):
     """Once the listing has begun, what is missing ends it without the final dot."""
     record = (0, 1, 3, 0)
-    for what, octets, ends in (("gone", w.message(w.GONE), ("changed",)), ("a space", w.message(w.IDS, w.numbers(2) + w.text(b" ")), None),
-                               ("the first ones again", w.message(w.IDS, w.numbers(1) + w.text(b"a")), None)):
+    for what, octets, ends in (
+            ("gone", w.message(w.GONE), ("changed",)), ("a space", w.message(w.IDS, w.numbers(2) + w.text(b" ")), None),
+            ("the first ones again", w.message(w.IDS, w.numbers(1) + w.text(b"a")), None)):
         with Stage(folder) as s:
             s.open_maildir(record, record)
             s.client.send(b"UIDL\r\n")

@@ -171,10 +171,10 @@ def malformed_after_login(folder, kind):
     if kind == "mbox":
         bad += [("VERIFY", w.message(w.VERIFY, b"x"))]
     else:
-        bad += [("MESSAGES", w.message(w.MESSAGES, f)) for f in (b"", w.numbers(0, 1), w.numbers(count + 1, 1), w.numbers(0xffffffff, 1),
-                                                                 w.numbers(1), w.numbers(1, 0), w.numbers(1, count + 1), w.numbers(1, 9),
-                                                                 w.numbers(2, 0xffffffff), w.numbers(0xffffffff, 2),
-                                                               w.numbers(1) + b"x", b"\1\0\0")]
+        bad += [("MESSAGES", w.message(w.MESSAGES, f)) for f in (
+            b"", w.numbers(0, 1), w.numbers(count + 1, 1), w.numbers(0xffffffff, 1), w.numbers(1), w.numbers(1, 0),
+            w.numbers(1, count + 1), w.numbers(1, 9), w.numbers(2, 0xffffffff), w.numbers(0xffffffff, 2),
+            w.numbers(1, 1) + b"x", b"\1\0\0")]
     for what, octets in bad:
         with helper_of(run) as h:
             opened(h)
