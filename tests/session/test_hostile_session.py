@@ -211,6 +211,8 @@ def requests_flood(folder, kind):
         check(3 < sent < 100000 and most - before < 1024, "%d requests, grown by %d kB" % (sent, most - before))
         h.sock.close()
         check(h.ends() is not None, "the helper outlives its session")
+        refused = [r for r in h.log_records() if "messages error=" in r]
+        check(kind == "mbox" or refused, "no line about descriptors under way")
 
 
 def memory(pid):
