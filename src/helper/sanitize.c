@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "accounts/missing_root.h"
+#include "common/limits.h"
 #include "common/logrecord.h"
 #include "common/settings.h"
 #include "common/wire.h"
@@ -102,16 +103,16 @@ fix_signals(void)
 static void
 fix_limits(void)
 {
-	static const unsigned none[] = { RLIMIT_FSIZE, RLIMIT_CPU, RLIMIT_AS, RLIMIT_DATA, RLIMIT_NPROC };
-	const struct rlimit no_limit = { RLIM_INFINITY, RLIM_INFINITY };
-	struct rlimit limit;
+	static const struct { unsigned resource; rlim_t value; } limits[] = { { RLIMIT_FSIZE, RLIM_INFINITY },
+		{ RLIMIT_CPU, RLIM_INFINITY }, { RLIMIT_AS, RLIM_INFINITY }, { RLIMIT_DATA, RLIM_INFINITY },
+		{ RLIMIT_NPROC, RLIM_INFINITY }, { RLIMIT_STACK, 8 << 20 }, { RLIMIT_NOFILE, DESCRIPTORS_UNDER_WAY } };
+	struct rlimit have;
 	size_t i;
 
-	for (i = 0; i < sizeof(none) / sizeof(none[0]); i++)
-		if (setrlimit(none[i], &no_limit) == -1 && getrlimit(none[i], &limit) == 0)
-			setrlimit(none[i], &(struct rlimit){ limit.rlim_max, limit.rlim_max });
-	setrlimit(RLIMIT_STACK, &(struct rlimit){ 8 << 20, 8 << 20 });
-	setrlimit(RLIMIT_NOFILE, &(struct rlimit){ 256, 256 });
+	for (i = 0; i < sizeof(limits) / sizeof(limits[0]); i++)
+		if (setrlimit(limits[i].resource, &(struct rlimit){ limits[i].value, limits[i].value }) == -1 &&
+		    getrlimit(limits[i].resource, &have) == 0)
+			setrlimit(limits[i].resource, &(struct rlimit){ have.rlim_max, have.rlim_max });
 	if (setrlimit(RLIMIT_CORE, &(struct rlimit){ 0, 0 }) == -1 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == -1)
 		_exit(1);
 }

@@ -19,12 +19,18 @@
 static struct wire_msg msg;
 
 /* What an answer to a request leads to. */
-enum next { GO_ON, FINISHED, BROKEN };
+enum next { GO_ON, FINISHED, BROKEN, WITHHELD };
 
+/* WITHHELD: the sessions of this owner have not taken DESCRIPTORS_UNDER_WAY yet, or less where the limit is lower. */
 static enum next
 say(int session)
 {
-	return wire_send(session, &msg) == 0 ? GO_ON : BROKEN;
+	if (wire_send(session, &msg) == 0)
+		return GO_ON;
+	if (errno != ETOOMANYREFS)
+		return BROKEN;
+	log_note(LOG_ERR, "descriptors error=\"%s\"", strerror(errno));
+	return WITHHELD;
 }
 
 static enum next
@@ -92,7 +98,8 @@ static enum next
 answer_messages(struct maildrop *md, int session)
 {
 	uint32_t first, count, n;
-	int fd, sent;
+	enum next next;
+	int fd;
 
 	if (wire_get_u32(&msg, &first) == -1 || wire_get_u32(&msg, &count) == -1 || wire_get_end(&msg) == -1 || first < 1 ||
 	    first > md->count || count < 1 || count > WIRE_FDS || count - 1 > md->count - first || md->plan->kind != KIND_MAILDIR)
@@ -103,15 +110,9 @@ answer_messages(struct maildrop *md, int session)
 		wire_put_fd(&msg, fd);
 	if (n == first)
 		return say_gone(session);
-	sent = wire_send(session, &msg);
+	next = say(session);
 	wire_close_fds(&msg);
-	if (sent == 0)
-		return GO_ON;
-	/* The kernel counts descriptors under way by user, and one user may have many sessions that do not take theirs. */
-	if (errno != ETOOMANYREFS)
-		return BROKEN;
-	log_note(LOG_ERR, "messages error=\"%s\"", strerror(errno));
-	return say_gone(session);
+	return next == WITHHELD ? say_gone(session) : next;
 }
 
 static enum next
@@ -295,11 +296,13 @@ serve(int session, const struct maildrop_plan *plan)
 	} else if (make_bitmaps(&md) == -1 || seal_table(&md) == -1) {
 		log_note(LOG_ERR, "memory error=\"%s\"", strerror(errno));
 		say_refused(session, MD_TEMPORARY);
-	} else if (say_opened(&md, session) == GO_ON) {
+	} else if ((next = say_opened(&md, session)) == GO_ON) {
 		next = answer_requests(&md, session);
+	} else if (next == WITHHELD) {
+		say_refused(session, MD_TEMPORARY);
 	}
 	close_maildrop(&md);
-	return next == BROKEN;
+	return next == BROKEN || next == WITHHELD;
 }
 
 int

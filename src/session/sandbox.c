@@ -7,14 +7,9 @@
 #include <unistd.h>
 
 #include "common/filter.h"
+#include "common/limits.h"
 
 #ifdef SANDBOX
-
-/*
- * Client, /dev/null, the helper's socket, the tunnel, the mbox, and what comes in one message: two at login, or WIRE_FDS messages
- * of a Maildir.
- */
-#define DESCRIPTORS 16
 
 /* The most frequent first.  Each is there for: */
 static const struct sock_filter calls[] = {
@@ -51,6 +46,17 @@ refused(int number)
 	refusals->end = END_SANDBOX;
 }
 
+/* The filter below lets nothing be opened, and little comes in a message: no lower limit is needed. */
+static int
+limit_descriptors(void)
+{
+	struct rlimit have;
+
+	if (getrlimit(RLIMIT_NOFILE, &have) == -1)
+		return -1;
+	return filter_limit(RLIMIT_NOFILE, have.rlim_max < DESCRIPTORS_UNDER_WAY ? have.rlim_max : DESCRIPTORS_UNDER_WAY);
+}
+
 static int
 set_limits(int out)
 {
@@ -59,8 +65,7 @@ set_limits(int out)
 	/* A script's output may be a file; nothing else is ever written. */
 	if (fstat(out, &st) == 0 && !S_ISREG(st.st_mode) && filter_limit(RLIMIT_FSIZE, 0) == -1)
 		return -1;
-	return filter_limit(RLIMIT_NOFILE, DESCRIPTORS) == -1 || filter_limit(RLIMIT_NPROC, 0) == -1 ||
-	    filter_limit(RLIMIT_CORE, 0) == -1 ? -1 : 0;
+	return limit_descriptors() == -1 || filter_limit(RLIMIT_NPROC, 0) == -1 || filter_limit(RLIMIT_CORE, 0) == -1 ? -1 : 0;
 }
 
 static int

@@ -195,10 +195,11 @@ def descriptors_after_login(folder, kind):
 
 def requests_flood(folder, kind):
     """Requests whose answers nobody reads: the helper stops at what the kernel holds for it, does not grow, and ends when the
-    session does.  Of descriptors, so many may be under way at once (the sender's limit on files), then messages are gone."""
+    session does.  Of descriptors, so many may be under way at once (the sender's limit on files, here a lower one than others of
+    this user have), then messages are gone."""
     run = new_run(folder, kind)
     request = w.message(w.UNIQUE_IDS, w.numbers(1)) if kind == "mbox" else w.message(w.MESSAGES, w.numbers(1, 5))
-    with helper_of(run) as h:
+    with helper_of(run, before=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (512, 512))) as h:
         opened(h)
         before, most, sent = memory(h.process.pid), 0, 0
         try:
@@ -211,8 +212,22 @@ def requests_flood(folder, kind):
         check(3 < sent < 100000 and most - before < 1024, "%d requests, grown by %d kB" % (sent, most - before))
         h.sock.close()
         check(h.ends() is not None, "the helper outlives its session")
-        refused = [r for r in h.log_records() if "messages error=" in r]
+        refused = [r for r in h.log_records() if "descriptors error=" in r]
         check(kind == "mbox" or refused, "no line about descriptors under way")
+
+
+def others_under_way(folder, kind):
+    """Descriptors that other sessions of the same owner have not taken yet: a login and messages do not fail for them."""
+    run = new_run(folder, kind)
+    with w.under_way(300):
+        with helper_of(run) as h:
+            opened(h)
+            got = h.ask(w.message(w.VERIFY) if kind == "mbox" else w.message(w.MESSAGES, w.numbers(1, 5)))
+            check(got and got[0][0] == (w.VERIFIED if kind == "mbox" else w.FILES), "%s, log: %s" % (got, h.log_records()))
+        with helper_of(run, before=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200))) as h:
+            got = h.ask(w.login())
+            check(got[0] == w.message(w.REFUSED, bytes([w.TEMPORARY, 0])), "LOGIN above the limit: %s" % (got,))
+            check(h.ends() is not None and any("descriptors error=" in r for r in h.log_records()), "log: %s" % h.records)
 
 
 def memory(pid):
@@ -439,6 +454,7 @@ def main(folder, tap):
         tap.run("wrong lengths and numbers after the login, %s" % kind, malformed_after_login, folder, kind)
         tap.run("descriptors to the helper after the login, %s" % kind, descriptors_after_login, folder, kind)
         tap.run("requests whose answers nobody reads, %s" % kind, requests_flood, folder, kind)
+        tap.run("descriptors of other sessions under way, %s" % kind, others_under_way, folder, kind)
         tap.run("50,000 marks, %s" % kind, marks_flood, folder, kind)
         tap.run("UPDATE twice, %s" % kind, update_twice, folder, kind)
         tap.run("what the session is given can only be read, %s" % kind, only_reading, folder, kind)

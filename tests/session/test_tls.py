@@ -19,6 +19,7 @@ import time  # noqa: E402
 import warnings  # noqa: E402
 
 import postern_test as pt  # noqa: E402
+import wire_peer  # noqa: E402
 from postern_test import check, readable  # noqa: E402
 
 warnings.simplefilter("ignore", DeprecationWarning)  # old versions of TLS are meant here
@@ -127,6 +128,14 @@ def once(folder, transport):
         c.quit()
     check_logged(run, "session-end", 'tls=TLSv1.3 cipher=TLS_AES_128_GCM_SHA256 resumed=no sni="localhost"')
     check("truncated" not in run.log_of("session-end")[0], "log: %s" % run.log_lines())
+
+
+def others_under_way(folder):
+    """Descriptors of other connections that postern-tls has not taken yet: Linux counts them by user."""
+    run = tls_run(folder)
+    with wire_peer.under_way(300), pt.Session(run, "TLS") as c:
+        c.log_in()
+        c.quit()
 
 
 def user_forgotten(folder):
@@ -945,6 +954,7 @@ def commands(folder, tap):
     tap.run("without a certificate STLS is neither offered nor taken, and --tls says so", not_configured, folder)
     for transport in pt.TLS_TRANSPORTS:
         tap.run("STLS is neither offered nor taken over " + transport, once, folder, transport)
+    tap.run("descriptors of other connections under way", others_under_way, folder)
     tap.run("a USER before STLS is forgotten", user_forgotten, folder)
     tap.run("what comes together with STLS is thrown away", injected, folder, b"USER alice\r\n")
     tap.run("so is half a line, and much of it", injected, folder, b"x" * 2000 + b"\r\nUSER alice\r\nCAP")

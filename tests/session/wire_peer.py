@@ -2,6 +2,7 @@
 """
 
 import array
+import contextlib
 import fcntl
 import os
 import select
@@ -55,6 +56,17 @@ def receive(sock, seconds=20):
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
             fds.frombytes(octets_of_fds[:len(octets_of_fds) - len(octets_of_fds) % fds.itemsize])
     return octets, list(fds)
+
+
+@contextlib.contextmanager
+def under_way(count):
+    """So many descriptors are under way, sent and never taken: Linux counts them by user, and each sender compares the sum with
+    its own RLIMIT_NOFILE (unix(7), ETOOMANYREFS)."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        for sent in range(0, count, 60):
+            send(ours, b"x", [ours.fileno()] * min(60, count - sent))
+        yield
 
 
 class Helper:
