@@ -30,7 +30,7 @@ enum wire_type {
 	WIRE_UPDATE,		/* u32 LAST */
 	/* helper to session */
 	WIRE_REFUSED = 64,	/* u8 enum refusal, u8 whether another LOGIN may follow */
-	WIRE_OPENED,		/* u8 enum maildrop_kind, u32 messages, u32 LAST, file state (mbox);
+	WIRE_OPENED,		/* u8 enum maildrop_kind, u32 messages, u32 LAST, u64 octets of all, file state (mbox);
 				 * descriptors: table if messages > 0, and then the mbox */
 	WIRE_FILES,		/* u32 that message-number; a descriptor of it, and of those behind it up to one that can't be opened */
 	WIRE_GONE,		/* - : that message, or the mbox as it was, is there no more */

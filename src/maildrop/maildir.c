@@ -106,37 +106,34 @@ keep_names(struct maildir *m, const struct listing *l)
 	return 0;
 }
 
-/* RFC 1225, LAST: the highest number that was read; a Maildir says so by the flag S. */
-static bool
-seen(const char *name, size_t len)
-{
-	const char *flags = name_flags(name, len);
-
-	return flags != NULL && strchr(flags, 'S') != NULL;
-}
-
 static int
 fill_table(struct maildrop *md, const struct listing *l)
 {
-	const struct entry *e = listing_entries(l);
-	uint32_t i;
+	const struct entry *e = listing_entries(l), *end = listing_end(l);
+	static struct record records[TABLE_PIECE];
+	size_t n;
 
-	if (md_table_make(md, l->count) == -1)
-		return -1;
-	for (i = 0; i < l->count; i++) {
-		md->records[i] = (struct record){ .bytes = e[i].bytes, .octets = e[i].octets };
-		if (seen(entry_text(l, &e[i]), e[i].len))
-			md->last = i + 1;
+	while (e < end) {
+		for (n = 0; n < TABLE_PIECE && e < end; n++, e++) {
+			records[n] = (struct record){ .bytes = e->bytes, .octets = e->octets };
+			if (name_seen(entry_text(l, e), e->len))
+				md->last = md->count + (uint32_t)n + 1;
+		}
+		if (md_table_add(md, records, n) == -1)
+			return -1;
 	}
-	return 0;
+	return md_table_end(md);
 }
 
 static enum md_result
 scan(struct maildrop *md, struct maildir *m, struct listing *l)
 {
-	enum md_result result = maildir_scan(m, l);
+	enum md_result result;
 
-	if (result != MD_OK)
+	maildir_index_load(m);
+	if (maildir_index_table(md, m))
+		return MD_OK;
+	if ((result = maildir_scan(m, l)) != MD_OK)
 		return result;
 	if (l->count > MESSAGES_MAX) {
 		errno = EOVERFLOW;
@@ -167,6 +164,7 @@ maildir_open(struct maildrop *md)
 	if ((result = open_maildir(m, md->plan->path)) == MD_OK)
 		result = scan(md, m, &l);
 	listing_free(&l);
+	pile_free(&m->sizes);
 	return result;
 }
 
@@ -561,6 +559,7 @@ maildir_close(struct maildrop *md)
 		close(m->fd);
 	names_free(&m->names);
 	names_free(&m->first_names);
+	md_table_drop(md);
 	free(m->shown_path);
 	free(m);
 	md->private = NULL;

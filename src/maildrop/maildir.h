@@ -64,6 +64,7 @@ struct maildir {
 	char *shown_path;		/* for the log */
 	struct folder folders[FOLDERS];
 	struct names names;		/* of message n at n - 1 */
+	struct pile sizes;		/* of the names, as the index has them; only while the Maildir is opened */
 	struct names first_names;	/* those of the login, once a search has found newer ones: unique-ids are made of them */
 	bool linked;			/* a message has two names: a move from new/ to cur/ that was cut short */
 };
@@ -118,10 +119,16 @@ bool folder_unchanged(const struct folder *f);
 #define INDEX_FILE ".postern-index"
 
 /*
- * Fills the empty listing and m->names with what the index has, sets state, listed and proven of the folders that have not
- * changed since.  No index, or one that is damaged: both stay empty.
+ * Fills m->names and m->sizes with what the index has, sets state, listed and proven of the folders that have not changed
+ * since.  No index, or one that is damaged: both stay empty.
  */
-void maildir_index_load(struct maildir *m, struct listing *l);
+void maildir_index_load(struct maildir *m);
+
+/* No folder has changed since: makes the table of what the index has.  False if it has to be looked at more closely. */
+bool maildir_index_table(struct maildrop *md, const struct maildir *m);
+
+/* Fills the empty listing with what the index has. */
+void maildir_index_list(struct maildir *m, struct listing *l);
 
 /* Writes the index if it will save more time than it takes.  It is a cache: errors are ignored. */
 void maildir_index_save(struct maildir *m, const struct listing *l);

@@ -97,15 +97,93 @@ get_sizes(const unsigned char *p, const unsigned char *end, struct entry *e)
 	return pos + used;
 }
 
-static int
-fill_listing(const struct maildir *m, struct listing *l, const struct names *names, const struct pile *sizes)
+/* A walk through the index. */
+struct walk {
+	struct name_cursor names;
+	size_t pos;			/* in sizes */
+	struct record record;
+	/* the name before */
+	char base[NAME_MAX];
+	size_t base_len;
+	uint64_t time;
+};
+
+/* Whether the name at hand is that of a later message than the one before, and no second one of it. */
+static bool
+is_next(struct walk *w)
 {
-	const unsigned char *p = sizes->base, *end = p + sizes->used;
+	const struct name *name = &w->names.name;
+	size_t len = name_base(name->text, name->len), shorter = len < w->base_len ? len : w->base_len;
+	uint64_t time = name_time(name->text, name->len);
+	int c = time != w->time ? (time > w->time) - (time < w->time) : memcmp(name->text, w->base, shorter);
+
+	if (c < 0 || (c == 0 && len <= w->base_len))
+		return false;
+	memcpy(w->base, name->text, len);
+	w->base_len = len;
+	w->time = time;
+	return true;
+}
+
+/* 1; 0 behind the last message; -1 if there is something wrong. */
+static int
+walk_next(const struct maildir *m, struct walk *w)
+{
+	const unsigned char *sizes = m->sizes.base;
+	struct entry e;
+	size_t used;
+
+	if (!name_next(&m->names, &w->names))
+		return w->pos == m->sizes.used ? 0 : -1;
+	if (!is_next(w) || (used = get_sizes(sizes + w->pos, sizes + m->sizes.used, &e)) == 0)
+		return -1;
+	w->pos += used;
+	w->record = (struct record){ .bytes = e.bytes, .octets = e.octets };
+	return 1;
+}
+
+static int
+fill_table(struct maildrop *md, const struct maildir *m)
+{
+	static struct record records[TABLE_PIECE];
+	struct walk w = { .pos = 0 };
+	size_t n = 0;
+	int more;
+
+	while ((more = walk_next(m, &w)) == 1) {
+		records[n++] = w.record;
+		if (name_seen(w.names.name.text, w.names.name.len))
+			md->last = w.names.next;
+		if (n < TABLE_PIECE)
+			continue;
+		if (md_table_add(md, records, n) == -1)
+			return -1;
+		n = 0;
+	}
+	return more == 0 && md_table_add(md, records, n) == 0 ? md_table_end(md) : -1;
+}
+
+bool
+maildir_index_table(struct maildrop *md, const struct maildir *m)
+{
+	if (!m->folders[PLACE_NEW].proven || !m->folders[PLACE_CUR].proven)
+		return false;
+	if (fill_table(md, m) == 0)
+		return true;
+	md_table_drop(md);
+	md->last = 0;
+	return false;
+}
+
+static int
+fill_listing(const struct maildir *m, struct listing *l)
+{
+	const unsigned char *p = m->sizes.base, *end = p + m->sizes.used;
 	struct name_cursor c = { 0 };
 	struct entry *e;
 	size_t used;
 
-	while (name_next(names, &c)) {
+	while (name_next(&m->names, &c)) {
 		if ((e = listing_add(l, c.name.place, c.name.text, c.name.len)) == NULL ||
 		    (used = get_sizes(p, end, e)) == 0)
 			return -1;
@@ -133,8 +211,9 @@ believe_folders(struct maildir *m, const struct header *h, const struct timespec
 }
 
 static int
-load(struct maildir *m, struct listing *l, int fd, struct names *names, struct pile *sizes)
+load(struct maildir *m, int fd)
 {
+	struct names *names = &m->names;
 	struct timespec now;
 	struct header h;
 	struct stat st;
@@ -143,29 +222,43 @@ load(struct maildir *m, struct listing *l, int fd, struct names *names, struct p
 	if (fstat(fd, &st) == -1 || !S_ISREG(st.st_mode) || st.st_uid != geteuid() ||
 	    read_full(fd, &h, sizeof(h)) != IO_DONE || !plausible(&h, (uint64_t)st.st_size) ||
 	    read_part(fd, &names->stream, h.names_bytes, h.names_sum) == -1 ||
-	    read_part(fd, sizes, h.sizes_bytes, h.sizes_sum) == -1 || names_check(names, (uint32_t)h.count) == -1)
+	    read_part(fd, &m->sizes, h.sizes_bytes, h.sizes_sum) == -1 || names_check(names, (uint32_t)h.count) == -1)
 		return -1;
 	believe_folders(m, &h, &now);
-	return fill_listing(m, l, names, sizes);
+	return 0;
+}
+
+static void
+forget(struct maildir *m)
+{
+	int i;
+
+	names_free(&m->names);
+	pile_free(&m->sizes);
+	for (i = 0; i < FOLDERS; i++)
+		m->folders[i].listed = m->folders[i].proven = false;
 }
 
 void
-maildir_index_load(struct maildir *m, struct listing *l)
+maildir_index_load(struct maildir *m)
 {
-	struct pile sizes = { 0 };
-	int i, fd = openat(m->fd, INDEX_FILE, MESSAGE_OPEN);
+	int fd = openat(m->fd, INDEX_FILE, MESSAGE_OPEN);
 
 	if (fd == -1)
 		return;
-	if (load(m, l, fd, &m->names, &sizes) == -1) {
-		names_free(&m->names);
-		listing_free(l);
-		*l = (struct listing){ 0 };
-		for (i = 0; i < FOLDERS; i++)
-			m->folders[i].listed = m->folders[i].proven = false;
-	}
-	pile_free(&sizes);
+	if (load(m, fd) == -1)
+		forget(m);
 	close(fd);
+}
+
+void
+maildir_index_list(struct maildir *m, struct listing *l)
+{
+	if (m->names.count == 0 || fill_listing(m, l) == 0)
+		return;
+	forget(m);
+	listing_free(l);
+	*l = (struct listing){ 0 };
 }
 
 void

@@ -348,6 +348,14 @@ name_flags(const char *name, size_t len)
 }
 
 bool
+name_seen(const char *name, size_t len)
+{
+	const char *flags = name_flags(name, len);
+
+	return flags != NULL && strchr(flags, 'S') != NULL;
+}
+
+bool
 name_odd(const char *name, size_t len)
 {
 	size_t n = digits(name, len);

@@ -87,6 +87,9 @@ size_t name_base(const char *name, size_t len);
 /* The flags behind ":2,", or NULL if the name ends otherwise. */
 const char *name_flags(const char *name, size_t len);
 
+/* Whether 'S', seen, is among the flags: what RFC 1225's LAST is told from. */
+bool name_seen(const char *name, size_t len);
+
 /*
  * Whether the name was not made the way maildir(5) demands, with a delivery time and a '.' in front.  Nothing keeps its
  * maker from using it again for another message: procmail's msg.<inode> in a folder that it does not know to be a Maildir.

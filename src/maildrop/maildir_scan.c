@@ -594,7 +594,7 @@ maildir_scan(struct maildir *m, struct listing *l)
 	bool missed = true, vanished = false;
 	int tries;
 
-	maildir_index_load(m, l);
+	maildir_index_list(m, l);
 	if (!ascending(l, 0, l->count))
 		names_free(&m->names);	/* an index made by hand: its names are not in the order of the messages */
 	if (put_in_order(l) == -1)

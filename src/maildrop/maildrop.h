@@ -23,7 +23,7 @@ enum md_result {
 struct maildrop;
 
 struct maildrop_kind_ops {
-	/* Takes the session lock, recovers what a crash left, fills count, records, last (and fd and state: mbox). */
+	/* Takes the session lock, recovers what a crash left, makes the table, fills last (and fd and state: mbox). */
 	enum md_result (*open)(struct maildrop *md);
 	/*
 	 * Maildir: opens message n read-only, *fd becomes the caller's.  MD_GONE if its name is no more.  ahead: nobody wants it yet,
@@ -51,8 +51,9 @@ struct maildrop {
 	const struct maildrop_kind_ops *ops;
 	void *private;			/* the kind's own */
 	uint32_t count;
-	struct record *records;		/* count of them, in the mapping of table_fd */
-	int table_fd;			/* memfd of the records, not sealed yet; -1 without messages */
+	uint64_t octets;		/* of all messages */
+	struct record *records;		/* count of them, in the mapping of table_fd; nobody can write there */
+	int table_fd;			/* memfd of the records; -1 without messages */
 	uint32_t last;			/* highest message-number read in earlier sessions (RFC 1225, LAST), 0: none */
 	int fd;				/* mbox: O_RDONLY, handed to the session; Maildir and absent mbox: -1 */
 	struct file_state state;	/* mbox: when the records were known to be true */
@@ -67,10 +68,14 @@ md_marked(const unsigned char *bitmap, uint32_t n)
 }
 
 /*
- * table.c: makes room for count records in a new memfd that can still be written, sets count, records, table_fd.
- * 0, or -1 with errno.  count may be 0.
+ * table.c: the records of all messages, in the memory that session and helper share.  Records are added in their order, any
+ * number at a time, and can be looked at when the table is complete; adds to count and octets.  0, or -1 with errno (E2BIG:
+ * more than MESSAGES_MAX): then, or when it turns out wrong, the table is dropped.  Without messages there is none.
  */
-int md_table_make(struct maildrop *md, uint32_t count);
+#define TABLE_PIECE 1024	/* 32 KiB, which stay in the processor's cache until they are written */
+int md_table_add(struct maildrop *md, const struct record *records, size_t count);
+int md_table_end(struct maildrop *md);
+void md_table_drop(struct maildrop *md);
 
 extern const struct maildrop_kind_ops mbox_ops;
 extern const struct maildrop_kind_ops maildir_ops;

@@ -12,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <syslog.h>
 #include <time.h>
 #include <unistd.h>
@@ -97,6 +96,23 @@ samples_are_there(const struct mbox_list *list, int fd)
 	return list->count == 0 || is_still_there(&list->records[list->count - 1], fd);
 }
 
+/* mbox_index_put: into a list that has the room. */
+static int
+put_in_list(void *to, const struct record *records, size_t count)
+{
+	struct mbox_list *list = to;
+
+	memcpy(list->records + list->count, records, count * sizeof(*records));
+	list->count += (uint32_t)count;
+	return 0;
+}
+
+static int
+read_list(const struct mbox_index *index, struct mbox_list *list)
+{
+	return mbox_index_read(index, put_in_list, list, list->from_bytes);
+}
+
 static int
 make_room(struct mbox_list *list, uint64_t count)
 {
@@ -116,11 +132,10 @@ read_growth(const struct mbox_index *index, int fd, struct mbox_list *list, uint
 	uint32_t last = (uint32_t)index->h.count - 1;
 	struct record r;
 
-	if (make_room(list, index->h.count) == -1 || mbox_index_read(index, list->records, list->from_bytes) == -1)
+	if (make_room(list, index->h.count) == -1 || read_list(index, list) == -1)
 		return false;
 	list->begin = index->h.begin;
 	list->end = index->h.end;
-	list->count = last + 1;
 	if (!samples_are_there(list, fd))
 		return false;
 	r = list->records[last];
@@ -171,9 +186,7 @@ carry_ids(const struct mbox_index *index, int fd, struct mbox_list *list)
 	old.digests = calloc(index->h.count, DIGEST_BYTES);
 	old.suffixes = calloc(index->h.count, sizeof(*old.suffixes));
 	if (make_room(&old, index->h.count) == 0 && old.digests != NULL && old.suffixes != NULL &&
-	    mbox_index_read(index, old.records, old.from_bytes) == 0 &&
-	    mbox_index_read_digests(index, old.digests, old.suffixes) == 0) {
-		old.count = (uint32_t)index->h.count;
+	    read_list(index, &old) == 0 && mbox_index_read_digests(index, old.digests, old.suffixes) == 0) {
 		earlier = (struct earlier_ids){ old.count, old.digests, old.suffixes };
 		if (copy_known(list, &old) == 0 && (index->h.flags & INDEX_EQUAL) != 0)
 			unique_id_complete(list, fd, &earlier);
@@ -313,15 +326,16 @@ drop_records(struct maildrop *md)
 {
 	struct mbox *mbox = md->private;
 
-	if (md->count > 0)
-		munmap(md->records, md->count * sizeof(*md->records));
-	if (md->table_fd != -1)
-		close(md->table_fd);
-	md->records = NULL;
-	md->table_fd = -1;
-	md->count = 0;
+	md_table_drop(md);
 	mbox->list.records = NULL;
 	mbox_list_free(&mbox->list);
+}
+
+/* mbox_index_put */
+static int
+put_in_table(void *to, const struct record *records, size_t count)
+{
+	return md_table_add(to, records, count);
 }
 
 /* md->fd, with st, is what the index speaks of: takes the records from there.  False when they cannot be used. */
@@ -332,10 +346,11 @@ take_index(struct maildrop *md, const struct stat *st)
 	const struct index_header *h = &mbox->index.h;
 	struct mbox_list *list = &mbox->list;
 
-	if (!mbox_index_is_current(&mbox->index, md->fd, st) || md_table_make(md, (uint32_t)h->count) == -1)
+	if (!mbox_index_is_current(&mbox->index, md->fd, st))
 		return false;
 	list->from_bytes = malloc((h->count + 1) * sizeof(*list->from_bytes));
-	if (list->from_bytes == NULL || mbox_index_read(&mbox->index, md->records, list->from_bytes) == -1) {
+	if (list->from_bytes == NULL || mbox_index_read(&mbox->index, put_in_table, md, list->from_bytes) == -1 ||
+	    md_table_end(md) == -1) {
 		drop_records(md);
 		return false;
 	}
@@ -379,10 +394,8 @@ hand_over(struct maildrop *md, struct mbox_list *list)
 {
 	struct mbox *mbox = md->private;
 
-	if (md_table_make(md, list->count) == -1)
+	if (md_table_add(md, list->records, list->count) == -1 || md_table_end(md) == -1)
 		return -1;
-	if (list->count > 0)
-		memcpy(md->records, list->records, list->count * sizeof(*list->records));
 	free(list->records);
 	mbox->list = *list;
 	mbox->list.records = md->records;

@@ -9,6 +9,7 @@
 
 #include "common/ioutil.h"
 #include "common/limits.h"
+#include "maildrop/maildrop.h"
 
 #define NAME "index"
 #define NEW_NAME "index.new"
@@ -137,35 +138,72 @@ record_is_sound(const struct record *r, uint16_t from_bytes, uint64_t start, uin
 	return next - end <= 2 && (last || next - end >= 1) && r->octets >= r->bytes && r->octets <= 2 * r->bytes + 2;
 }
 
-static bool
-records_are_sound(const struct index_header *h, const struct record *r, const uint16_t *from_bytes)
-{
-	uint64_t start = h->begin, next;
-	size_t i, count = (size_t)h->count;
+/* What was read and is still to be proved: a record is followed by the next one's From_ line, or by the end. */
+struct proof {
+	XXH3_state_t hash;
+	uint64_t number, start;		/* records so far; where the From_ line of the last one begins */
+	struct record last;
+};
 
-	for (i = 0; i < count; i++, start = next) {
-		next = i + 1 < count ? r[i + 1].offset - from_bytes[i + 1] : h->end;
-		if (next < start || next > h->end || !record_is_sound(&r[i], from_bytes[i], start, next, i + 1 == count))
+static bool
+last_is_sound(const struct proof *p, const struct index_header *h, const uint16_t *from_bytes, uint64_t next)
+{
+	uint64_t start = p->number == 1 ? h->begin : p->start;
+
+	return next >= start && next <= h->end &&
+	    record_is_sound(&p->last, from_bytes[p->number - 1], start, next, p->number == h->count);
+}
+
+static bool
+piece_is_sound(struct proof *p, const struct index_header *h, const struct record *r, size_t count,
+    const uint16_t *from_bytes)
+{
+	uint64_t start;
+	size_t i;
+
+	for (i = 0; i < count; i++) {
+		start = r[i].offset - from_bytes[p->number];
+		if (p->number > 0 && !last_is_sound(p, h, from_bytes, start))
 			return false;
-		if (i > 0 && r[i].offset - from_bytes[i] != start)
-			return false;
+		p->last = r[i];
+		p->start = start;
+		p->number++;
 	}
 	return true;
 }
 
-int
-mbox_index_read(const struct mbox_index *index, struct record *records, uint16_t *from_bytes)
+static int
+read_records(const struct mbox_index *index, struct proof *p, mbox_index_put *put, void *to, const uint16_t *from_bytes)
 {
 	const struct index_header *h = &index->h;
-	size_t records_bytes = h->count * sizeof(*records), from_size = h->count * sizeof(*from_bytes);
+	static struct record piece[TABLE_PIECE];
+	size_t count;
 
-	if (h->count == 0)
+	while (p->number < h->count) {
+		count = h->count - p->number < TABLE_PIECE ? (size_t)(h->count - p->number) : TABLE_PIECE;
+		if (pread_full(index->fd, piece, count * sizeof(*piece),
+			(off_t)(records_at() + p->number * sizeof(*piece))) != IO_DONE)
+			return -1;
+		XXH3_64bits_update(&p->hash, piece, count * sizeof(*piece));
+		if (!piece_is_sound(p, h, piece, count, from_bytes) || put(to, piece, count) == -1)
+			return -1;
+	}
+	return XXH3_64bits_digest(&p->hash) == h->records_hash && last_is_sound(p, h, from_bytes, h->end) ? 0 : -1;
+}
+
+int
+mbox_index_read(const struct mbox_index *index, mbox_index_put *put, void *to, uint16_t *from_bytes)
+{
+	size_t from_size = index->h.count * sizeof(*from_bytes);
+	struct proof proof = { .number = 0 };
+
+	if (index->h.count == 0)
 		return 0;
-	if (pread_full(index->fd, records, records_bytes, (off_t)records_at()) != IO_DONE ||
-	    pread_full(index->fd, from_bytes, from_size, (off_t)from_at(h->count)) != IO_DONE)
+	if (pread_full(index->fd, from_bytes, from_size, (off_t)from_at(index->h.count)) != IO_DONE ||
+	    XXH3_64bits(from_bytes, from_size) != index->h.from_hash)
 		return -1;
-	return XXH3_64bits(records, records_bytes) == h->records_hash &&
-	    XXH3_64bits(from_bytes, from_size) == h->from_hash && records_are_sound(h, records, from_bytes) ? 0 : -1;
+	XXH3_64bits_reset(&proof.hash);
+	return read_records(index, &proof, put, to, from_bytes);
 }
 
 int

@@ -42,10 +42,11 @@ bool mbox_index_is_current(const struct mbox_index *index, int fd, const struct 
 bool mbox_index_may_have_grown(const struct mbox_index *index, const struct stat *st);
 
 /*
- * Reads all records and proves that they fit into the file and each other.  records and from_bytes have room for
- * index->h.count.  0, or -1.
+ * Reads all records, proving that they fit into the file and each other, and gives them to put in their order, many at a time;
+ * put returns 0, or -1 to end that.  from_bytes has room for index->h.count.  0, or -1: what was put before is worth nothing.
  */
-int mbox_index_read(const struct mbox_index *index, struct record *records, uint16_t *from_bytes);
+typedef int mbox_index_put(void *to, const struct record *records, size_t count);
+int mbox_index_read(const struct mbox_index *index, mbox_index_put *put, void *to, uint16_t *from_bytes);
 
 /* The same for digests and suffixes (INDEX_DIGESTS). */
 int mbox_index_read_digests(const struct mbox_index *index, unsigned char (*digests)[DIGEST_BYTES], uint32_t *suffixes);

@@ -50,25 +50,6 @@ put_file_state(const struct file_state *state)
 	wire_put_u64(&msg, (uint64_t)state->ctime_nsec);
 }
 
-static int
-seal(int fd)
-{
-	return fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE);
-}
-
-/* From here on nobody writes to the table.  A writable mapping would forbid the seal. */
-static int
-seal_table(struct maildrop *md)
-{
-	size_t bytes = md->count * sizeof(struct record);
-
-	if (md->count == 0)
-		return 0;
-	if (mmap(md->records, bytes, PROT_READ, MAP_PRIVATE | MAP_FIXED, md->table_fd, 0) == MAP_FAILED)
-		return -1;
-	return seal(md->table_fd);
-}
-
 static enum next
 say_opened(struct maildrop *md, int session)
 {
@@ -76,6 +57,7 @@ say_opened(struct maildrop *md, int session)
 	wire_put_u8(&msg, (uint8_t)md->plan->kind);
 	wire_put_u32(&msg, md->count);
 	wire_put_u32(&msg, md->last);
+	wire_put_u64(&msg, md->octets);
 	if (md->plan->kind == KIND_MBOX)
 		put_file_state(&md->state);
 	if (md->count > 0)
@@ -293,7 +275,7 @@ serve(int session, const struct maildrop_plan *plan)
 	}
 	if ((result = md.ops->open(&md)) != MD_OK) {
 		say_refused(session, result);
-	} else if (make_bitmaps(&md) == -1 || seal_table(&md) == -1) {
+	} else if (make_bitmaps(&md) == -1) {
 		log_note(LOG_ERR, "memory error=\"%s\"", strerror(errno));
 		say_refused(session, MD_TEMPORARY);
 	} else if ((next = say_opened(&md, session)) == GO_ON) {

@@ -190,13 +190,13 @@ map_sealed(int fd, size_t *bytes)
 static int
 take_maildrop(struct session *s)
 {
-		uint8_t kind;
+	uint8_t kind;
 	size_t bytes;
-	uint32_t i;
 
 	if (wire_get_u8(&msg, &kind) == -1 || (kind != KIND_MBOX && kind != KIND_MAILDIR) ||
 	    wire_get_u32(&msg, &s->count) == -1 || wire_get_u32(&msg, &s->last) == -1 || s->last > s->count ||
-	    s->count > MESSAGES_MAX || (kind == KIND_MBOX && get_file_state(&msg, &s->seen) == -1))
+	    s->count > MESSAGES_MAX || wire_get_u64(&msg, &s->octets) == -1 ||
+	    (kind == KIND_MBOX && get_file_state(&msg, &s->seen) == -1))
 		return -1;
 	s->kind = (enum maildrop_kind)kind;
 	s->last_at_login = s->last;
@@ -222,8 +222,7 @@ take_maildrop(struct session *s)
 		return -1;
 	s->read = s->deleted + s->bitmap_bytes;
 	s->live = s->count;
-	for (i = 0; i < s->count; i++)
-		s->live_octets += s->records[i].octets;
+	s->live_octets = s->octets;
 	return 0;
 }
 

@@ -34,6 +34,7 @@ struct session {
 	/* TRANSACTION */
 	enum maildrop_kind kind;
 	uint32_t count;			/* messages at login; numbers go from 1 to this */
+	uint64_t octets;		/* of all of them */
 	const struct record *records;
 	int mbox;			/* read-only descriptor; -1 in a Maildir */
 	struct file_state seen;		/* mbox: fstat(2) when the records were known to be true */

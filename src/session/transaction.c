@@ -190,13 +190,9 @@ cmd_last(struct session *s, const struct pop_args *args)
 enum pop_next
 cmd_rset(struct session *s, const struct pop_args *args)
 {
-	uint32_t n;
-
 	(void)args;
-	for (n = 1; n <= s->count; n++)
-		if (is_marked(s->deleted, n))
-			s->live_octets += s->records[n - 1].octets;
 	s->live = s->count;
+	s->live_octets = s->octets;
 	if (s->count > 0) {
 		memset(s->deleted, 0, s->bitmap_bytes);
 		memset(s->read, 0, s->bitmap_bytes); /* a Maildir's LAST is made of its read marks */

@@ -36,7 +36,7 @@ def login(name, password):
 
 def opened(kind, count, last):
     state = struct.pack("=5Q", 0, 0, 0, 0, 0) if kind == 1 else b""
-    return message(65, bytes([kind]) + struct.pack("=II", count, last) + state)
+    return message(65, bytes([kind]) + struct.pack("=IIQ", count, last, 32) + state)
 
 
 def name(folder, octets, content=b"Subject: x\n\nx\n"):

@@ -40,7 +40,7 @@ static struct maildrop_plan plan = { .user = "alice", .kind = KIND_MAILDIR, .pat
 /* System calls */
 
 static int fsyncs, unlinks, renames, readings, reads;
-static int fail_fsync, fail_unlink, fail_rename, fail_write;	/* errno, or 0 */
+static int fail_fsync, fail_unlink, fail_rename, fail_write, fail_table;	/* errno, or 0 */
 static int hook_at;						/* which reading of a folder hook comes before */
 static void (*hook)(void);
 static void (*hook_always)(int fd);				/* comes before each */
@@ -49,7 +49,7 @@ static void
 calls_reset(void)
 {
 	fsyncs = unlinks = renames = readings = reads = 0;
-	fail_fsync = fail_unlink = fail_rename = fail_write = 0;
+	fail_fsync = fail_unlink = fail_rename = fail_write = fail_table = 0;
 	hook = NULL;
 	hook_always = NULL;
 }
@@ -85,7 +85,9 @@ renameat2(int from, const char *old, int to, const char *name, unsigned int flag
 ssize_t
 write(int fd, const void *buf, size_t len)
 {
-	return fail_write != 0 && fd > 2 ? failing(fail_write) : (ssize_t)syscall(SYS_write, fd, buf, len);
+	int fail = fd <= 2 ? 0 : fcntl(fd, F_GET_SEALS) == 0 ? fail_table : fail_write;
+
+	return fail != 0 ? failing(fail) : (ssize_t)syscall(SYS_write, fd, buf, len);
 }
 
 ssize_t
@@ -241,10 +243,6 @@ static void
 close_box(void)
 {
 	maildir_ops.close(&md);
-	if (md.records != NULL)
-		munmap(md.records, md.count * sizeof(struct record));
-	if (md.table_fd != -1)
-		close(md.table_fd);
 	free(md.deleted);
 	free(md.read);
 	md.deleted = md.read = NULL;
@@ -1432,6 +1430,16 @@ records_copy(void)
 	return copy;
 }
 
+static uint64_t
+octets_of(const struct record *records, uint32_t count)
+{
+	uint64_t octets = 0;
+
+	while (count-- > 0)
+		octets += records[count].octets;
+	return octets;
+}
+
 /* Opens and compares with what a session without index found. */
 static void
 expect_same(const struct record *records, uint32_t count)
@@ -1522,6 +1530,37 @@ index_proves_folders(void **state)
 	expect_messages(321);
 	assert_int_equal(md.last, 321);
 	close_box();
+	free(records);
+}
+
+/* Nothing has changed: the table is made of the index alone. */
+static void
+index_is_all_it_takes(void **state)
+{
+	struct record *records;
+
+	(void)state;
+	many(3000, "cur");
+	put("new/999999999.only", "only\n");
+	sleep(5);
+	expect_messages(3001);
+	records = records_copy();
+	assert_int_equal(md.last, 3001);
+	close_box();
+	calls_reset();
+	expect_messages(3001);
+	assert_int_equal(reads + readings, 0);
+	assert_memory_equal(md.records, records, 3001 * sizeof(*records));
+	assert_int_equal(md.last, 3001);
+	assert_int_equal(md.octets, octets_of(records, 3001));
+	expect_text(1, "only\n");
+	assert_string_equal(id_of(2), "1000000000.M1P7.host");
+	close_box();
+	fail_table = ENOMEM;
+	assert_int_equal(open_box(), MD_TEMPORARY);
+	close_box();
+	fail_table = 0;
+	expect_same(records, 3001);
 	free(records);
 }
 
@@ -1889,6 +1928,7 @@ main(void)
 		TEST(index_saves_reading),
 		TEST(index_and_a_file_that_was_replaced),
 		TEST(index_proves_folders),
+		TEST(index_is_all_it_takes),
 		TEST(index_does_not_hide_a_file),
 		TEST(index_does_not_hide_a_name),
 		TEST(index_asks_odd_names),
