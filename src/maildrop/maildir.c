@@ -301,20 +301,35 @@ hashed_id(const struct name *name, bool shared, uint64_t bytes, char *out)
 static bool
 same_base(const struct name *a, const struct name *b)
 {
-	size_t len = name_base(a->text, a->len);
+	size_t len;
 
-	return a->len > 0 && b->len > 0 && name_base(b->text, b->len) == len && memcmp(a->text, b->text, len) == 0;
+	if (a->len == 0 || b->len == 0)
+		return false;
+	len = name_base(a->text, a->len);
+	return name_base(b->text, b->len) == len && memcmp(a->text, b->text, len) == 0;
 }
 
-static size_t
-make_id(const struct name *name, bool shared, uint64_t bytes, char *out)
+static bool
+put_id(const struct name *name, bool shared, const struct record *r, bool (*put)(const char *id, size_t len))
 {
 	size_t len = name_base(name->text, name->len);
+	char id[UNIQUE_ID_OCTETS];
 
-	if (shared || !stands_for_itself(name->text, len))
-		return hashed_id(name, shared, bytes, out);
-	memcpy(out, name->text, len);
-	return len;
+	if (!shared && stands_for_itself(name->text, len))
+		return put(name->text, len);
+	return put(id, hashed_id(name, shared, r->bytes, id));
+}
+
+static void
+next_name(const struct names *names, struct name_cursor *c, struct name *next)
+{
+	next->len = 0;
+	if (!name_next(names, c))
+		return;
+	memcpy(next->text, c->name.text, c->name.len + 1);
+	next->len = c->name.len;
+	next->place = c->name.place;
+	next->stamp = c->name.stamp;
 }
 
 /* Messages with one base name stand together. */
@@ -323,26 +338,22 @@ maildir_unique_ids(struct maildrop *md, uint32_t first, bool (*put)(const char *
 {
 	struct maildir *m = md->private;
 	const struct names *names = m->first_names.count > 0 ? &m->first_names : &m->names;
-	struct name before = { 0 }, name, after = { 0 };
+	struct name ring[2];	/* message n is at n % 2, and the next one comes over the one before */
 	struct name_cursor c;
-	char id[UNIQUE_ID_OCTETS];
 	uint32_t i = first - 1;
-	bool shared, more = true;
+	bool like_before, like_next, more = true;
 
 	name_seek(names, i > 0 ? i - 1 : 0, &c);
-	if (i > 0 && name_next(names, &c))
-		before = c.name;
-	if (name_next(names, &c))
-		after = c.name;
-	while (more && i < md->count) {
-		name = after;
-		if (name_next(names, &c))
-			after = c.name;
-		else
-			after.len = 0;
-		shared = same_base(&before, &name) || same_base(&name, &after);
-		more = put(id, make_id(&name, shared, md->records[i++].bytes, id));
-		before = name;
+	ring[(i + 1) % 2].len = 0;
+	if (i > 0)
+		next_name(names, &c, &ring[(i - 1) % 2]);
+	next_name(names, &c, &ring[i % 2]);
+	like_next = same_base(&ring[0], &ring[1]);
+	for (; more && i < md->count; i++) {
+		like_before = like_next;
+		next_name(names, &c, &ring[(i + 1) % 2]);
+		like_next = same_base(&ring[0], &ring[1]);
+		more = put_id(&ring[i % 2], like_before || like_next, &md->records[i], put);
 	}
 	return MD_OK;
 }

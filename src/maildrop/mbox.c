@@ -21,6 +21,7 @@
 #include "maildrop/dotlock.h"
 #include "maildrop/journal.h"
 #include "maildrop/mbox_update.h"
+#include "maildrop/pile.h"
 #include "maildrop/session_lock.h"
 #include "maildrop/unique_id.h"
 
@@ -117,7 +118,7 @@ static int
 make_room(struct mbox_list *list, uint64_t count)
 {
 	list->room = (uint32_t)count + 64;
-	list->records = malloc(list->room * sizeof(*list->records));
+	list->records = memory_resize(NULL, 0, list->room * sizeof(*list->records));
 	list->from_bytes = malloc(list->room * sizeof(*list->from_bytes));
 	return list->records != NULL && list->from_bytes != NULL ? 0 : -1;
 }
@@ -152,9 +153,7 @@ copy_known(struct mbox_list *list, const struct mbox_list *old)
 	uint32_t *where = malloc((old->count + (size_t)1) * sizeof(*where)), i;
 	int result = -1;
 
-	list->digests = calloc(list->count + (size_t)1, DIGEST_BYTES);
-	list->suffixes = calloc(list->count + (size_t)1, sizeof(*list->suffixes));
-	if (keys != NULL && new_keys != NULL && where != NULL && list->digests != NULL && list->suffixes != NULL &&
+	if (keys != NULL && new_keys != NULL && where != NULL && mbox_list_make_ids(list, list->count) == 0 &&
 	    mbox_match(keys, old->count, new_keys, list->count, where) == 0) {
 		for (i = 0; i < old->count; i++) {
 			if (where[i] == MBOX_NOWHERE)
@@ -183,9 +182,7 @@ carry_ids(const struct mbox_index *index, int fd, struct mbox_list *list)
 
 	if (index->fd == -1 || index->h.count == 0 || (index->h.flags & INDEX_DIGESTS) == 0 || list->count == 0)
 		return;
-	old.digests = calloc(index->h.count, DIGEST_BYTES);
-	old.suffixes = calloc(index->h.count, sizeof(*old.suffixes));
-	if (make_room(&old, index->h.count) == 0 && old.digests != NULL && old.suffixes != NULL &&
+	if (make_room(&old, index->h.count) == 0 && mbox_list_make_ids(&old, (uint32_t)index->h.count) == 0 &&
 	    read_list(index, &old) == 0 && mbox_index_read_digests(index, old.digests, old.suffixes) == 0) {
 		earlier = (struct earlier_ids){ old.count, old.digests, old.suffixes };
 		if (copy_known(list, &old) == 0 && (index->h.flags & INDEX_EQUAL) != 0)
@@ -500,21 +497,15 @@ int
 mbox_load_digests(struct mbox *mbox)
 {
 	struct mbox_list *list = &mbox->list;
-	size_t room = list->count + (size_t)1;
 
 	if (list->digests != NULL)
 		return 0;
 	if (mbox->known == 0 || mbox->known != mbox->index.h.count || mbox->known > list->count)
 		return -1;
-	list->digests = calloc(room, DIGEST_BYTES);
-	list->suffixes = calloc(room, sizeof(*list->suffixes));
-	if (list->digests != NULL && list->suffixes != NULL &&
+	if (mbox_list_make_ids(list, list->count) == 0 &&
 	    mbox_index_read_digests(&mbox->index, list->digests, list->suffixes) == 0)
 		return 0;
-	free(list->digests);
-	free(list->suffixes);
-	list->digests = NULL;
-	list->suffixes = NULL;
+	mbox_list_drop_ids(list);
 	mbox->known = 0;
 	return -1;
 }
@@ -623,10 +614,7 @@ compute_ids(struct maildrop *md)
 			mbox->indexed = false;
 			return MD_OK;
 		}
-		free(mbox->list.digests);
-		free(mbox->list.suffixes);
-		mbox->list.digests = NULL;
-		mbox->list.suffixes = NULL;
+		mbox_list_drop_ids(&mbox->list);
 		if ((result = mbox_verify(md)) != MD_OK)
 			return result;
 	}

@@ -11,6 +11,7 @@
 #endif
 
 #include "common/limits.h"
+#include "maildrop/pile.h"
 
 /* --- the list --- */
 
@@ -27,7 +28,7 @@ grow(struct mbox_list *list)
 		errno = E2BIG;
 		return -1;
 	}
-	if ((records = realloc(list->records, room * sizeof(*records))) == NULL)
+	if ((records = memory_resize(list->records, list->count * sizeof(*records), room * sizeof(*records))) == NULL)
 		return -1;
 	list->records = records;
 	if ((from_bytes = realloc(list->from_bytes, room * sizeof(*from_bytes))) == NULL)
@@ -53,9 +54,30 @@ mbox_list_free(struct mbox_list *list)
 {
 	free(list->records);
 	free(list->from_bytes);
-	free(list->digests);
-	free(list->suffixes);
+	mbox_list_drop_ids(list);
 	memset(list, 0, sizeof(*list));
+}
+
+int
+mbox_list_make_ids(struct mbox_list *list, uint32_t count)
+{
+	size_t digests = ((size_t)count + 1) * DIGEST_BYTES, bytes = digests + ((size_t)count + 1) * sizeof(*list->suffixes);
+	unsigned char *p = memory_resize(NULL, 0, bytes);
+
+	if (p == NULL)
+		return -1;
+	memset(p, 0, bytes);
+	list->digests = (void *)p;
+	list->suffixes = (void *)(p + digests);
+	return 0;
+}
+
+void
+mbox_list_drop_ids(struct mbox_list *list)
+{
+	free(list->digests);
+	list->digests = NULL;
+	list->suffixes = NULL;
 }
 
 /* --- the From_ line --- */

@@ -32,7 +32,7 @@ struct mbox_list {
 	struct record *records;
 	uint16_t *from_bytes;		/* of the From_ lines, which end where the records begin */
 	unsigned char (*digests)[DIGEST_BYTES];	/* unique_id.h; NULL until somebody asks */
-	uint32_t *suffixes;		/* 0: its digest is not known yet.  NULL with digests */
+	uint32_t *suffixes;		/* 0: its digest is not known yet.  Behind the digests, in the same memory */
 	uint32_t count, room;
 	uint64_t begin;			/* 0, or the end of c-client's internal message, which is not in the list */
 	uint64_t end;			/* size of the file */
@@ -49,6 +49,10 @@ mbox_start(const struct mbox_list *list, uint32_t i)
 /* Adds an empty entry.  0, or -1 with errno (E2BIG: more than MESSAGES_MAX). */
 int mbox_list_add(struct mbox_list *list);
 void mbox_list_free(struct mbox_list *list);
+
+/* Room for the digests and suffixes of so many messages, all zero, in a list without.  0, or -1 with errno. */
+int mbox_list_make_ids(struct mbox_list *list, uint32_t count);
+void mbox_list_drop_ids(struct mbox_list *list);
 
 struct line_counts {
 	uint64_t lfs, crlfs;

@@ -270,10 +270,8 @@ carry_suffixes(const struct change *c, struct mbox_list *now)
 	for (i = 0; i < c->old->count; i++)
 		if (c->where[i] != MBOX_NOWHERE)
 			now->suffixes[c->where[i]] = c->old->suffixes[i];
-	if (unique_id_number(now, NULL) == -1) {
-		free(now->digests);
-		now->digests = NULL;
-	}
+	if (unique_id_number(now, NULL) == -1)
+		mbox_list_drop_ids(now);
 }
 
 /* Mail was appended, no more: every message is where it was. */
@@ -289,9 +287,7 @@ keep_places(struct change *c, struct mbox_list *now, int fd)
 	}
 	if (!mbox_has_ids(c->old))
 		return 0;
-	now->digests = calloc(now->count + (size_t)1, DIGEST_BYTES);
-	now->suffixes = calloc(now->count + (size_t)1, sizeof(*now->suffixes));
-	if (now->digests == NULL || now->suffixes == NULL)
+	if (mbox_list_make_ids(now, now->count) == -1)
 		return -1;
 	memcpy(now->digests, c->old->digests, (size_t)c->old->count * DIGEST_BYTES);
 	memcpy(now->suffixes, c->old->suffixes, c->old->count * sizeof(*now->suffixes));
@@ -405,12 +401,8 @@ list_kept(const struct work *w, struct mbox_list *kept)
 	uint32_t i, n;
 
 	kept->begin = w->list->begin;
-	if (w->list->digests != NULL) {
-		kept->digests = malloc((w->list->count + (size_t)1) * DIGEST_BYTES);
-		kept->suffixes = malloc((w->list->count + (size_t)1) * sizeof(*kept->suffixes));
-		if (kept->digests == NULL || kept->suffixes == NULL)
-			return -1;
-	}
+	if (w->list->digests != NULL && mbox_list_make_ids(kept, w->list->count) == -1)
+		return -1;
 	for (i = 0; i < w->list->count; i++) {
 		if (md_marked(w->remove, i + 1)) {
 			shift += mbox_start(w->list, i + 1) - mbox_start(w->list, i);

@@ -3,10 +3,13 @@
 
 #include <errno.h>
 #include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 
 #define PILE_FIRST ((size_t)64 * 1024)
 #define PAGE ((size_t)4096)	/* of any size that divides the real one's multiples: the kernel rounds up */
+#define HUGE_PAGE ((size_t)2 << 20)
 
 static int
 resize(struct pile *pile, size_t size)
@@ -19,6 +22,8 @@ resize(struct pile *pile, size_t size)
 		p = mremap(pile->base, pile->size, size, MREMAP_MAYMOVE);
 	if (p == MAP_FAILED)
 		return -1;
+	if (size >= HUGE_PAGE)
+		madvise(p, size, MADV_HUGEPAGE); /* a wish */
 	pile->base = p;
 	pile->size = size;
 	return 0;
@@ -59,4 +64,21 @@ pile_free(struct pile *pile)
 	if (pile->base != NULL)
 		munmap(pile->base, pile->size);
 	*pile = (struct pile){ 0 };
+}
+
+void *
+memory_resize(void *old, size_t used, size_t bytes)
+{
+	void *p;
+
+	if (bytes < HUGE_PAGE / 2)
+		return realloc(old, bytes);
+	bytes = (bytes + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
+	if ((p = aligned_alloc(HUGE_PAGE, bytes)) == NULL)
+		return NULL;
+	madvise(p, bytes, MADV_HUGEPAGE);
+	if (old != NULL)
+		memcpy(p, old, used);
+	free(old);
+	return p;
 }

@@ -191,25 +191,10 @@ unique_id_read(const struct mbox_list *list, uint32_t i, int fd, unsigned char d
 	return result;
 }
 
-static int
-make_room(struct mbox_list *list)
-{
-	size_t n = list->count > 0 ? list->count : 1;
-
-	if (list->digests != NULL)
-		return 0;
-	if ((list->digests = calloc(n, DIGEST_BYTES)) != NULL &&
-	    (list->suffixes = calloc(n, sizeof(*list->suffixes))) != NULL)
-		return 0;
-	free(list->digests);
-	list->digests = NULL;
-	return -1;
-}
-
 int
 unique_id_complete(struct mbox_list *list, int fd, const struct earlier_ids *earlier)
 {
-	if (make_room(list) == -1 || read_digests(list, fd) == -1)
+	if ((list->digests == NULL && mbox_list_make_ids(list, list->count) == -1) || read_digests(list, fd) == -1)
 		return -1;
 	return unique_id_number(list, earlier);
 }

@@ -7,6 +7,17 @@
 /* Any reply line fits: 512 octets (RFC 1939, section 3). */
 #define REPLY_OCTETS 512
 
+/* A listing leaves in pieces of this size: the client reads one while the next is made, and few pages are touched. */
+#define LISTING_BYTES (32 * 1024)
+
+static char *
+line_room(struct session *s)
+{
+	if (s->client.out_len >= LISTING_BYTES)
+		client_flush(&s->client);
+	return client_room(&s->client, REPLY_OCTETS);
+}
+
 enum pop_next
 reply(struct session *s, const char *text)
 {
@@ -35,7 +46,7 @@ reply_end(struct session *s, enum session_end end, const char *text)
 enum pop_next
 reply_numbers(struct session *s, const char *before, const uint64_t *numbers, int count)
 {
-	char *start = client_room(&s->client, REPLY_OCTETS), *p = stpcpy(start, before);
+	char *start = line_room(s), *p = stpcpy(start, before);
 	int i;
 
 	for (i = 0; i < count; i++) {
@@ -52,7 +63,7 @@ reply_numbers(struct session *s, const char *before, const uint64_t *numbers, in
 void
 reply_id(struct session *s, const char *before, uint32_t n, const char *id, size_t id_len)
 {
-	char *start = client_room(&s->client, REPLY_OCTETS), *p = stpcpy(start, before);
+	char *start = line_room(s), *p = stpcpy(start, before);
 
 	p += number_format(p, n);
 	*p++ = ' ';

@@ -146,8 +146,7 @@ test_kept_suffixes(void **state)
 	struct made made = make_mailbox(messages, 2);
 
 	(void)state;
-	made.list.digests = calloc(2, DIGEST_BYTES);
-	made.list.suffixes = calloc(2, sizeof(uint32_t));
+	assert_int_equal(mbox_list_make_ids(&made.list, 2), 0);
 	assert_int_equal(unique_id_read(&made.list, 0, made.fd, made.list.digests[0]), 0);
 	made.list.suffixes[0] = 2;
 	assert_int_equal(unique_id_complete(&made.list, made.fd, NULL), 0);
