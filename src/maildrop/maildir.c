@@ -298,38 +298,39 @@ hashed_id(const struct name *name, bool shared, uint64_t bytes, char *out)
 	return strlen(HASHED) + 2 * (size_t)HASHED_BYTES;
 }
 
-static bool
-same_base(const struct name *a, const struct name *b)
-{
+/* A name, of no octets where there is none, and how much of it is its base name. */
+struct base {
+	struct name name;
 	size_t len;
+};
 
-	if (a->len == 0 || b->len == 0)
-		return false;
-	len = name_base(a->text, a->len);
-	return name_base(b->text, b->len) == len && memcmp(a->text, b->text, len) == 0;
+static bool
+same_base(const struct base *a, const struct base *b)
+{
+	return a->name.len > 0 && b->name.len > 0 && a->len == b->len && memcmp(a->name.text, b->name.text, a->len) == 0;
 }
 
 static bool
-put_id(const struct name *name, bool shared, const struct record *r, bool (*put)(const char *id, size_t len))
+put_id(const struct base *base, bool shared, const struct record *r, bool (*put)(const char *id, size_t len))
 {
-	size_t len = name_base(name->text, name->len);
 	char id[UNIQUE_ID_OCTETS];
 
-	if (!shared && stands_for_itself(name->text, len))
-		return put(name->text, len);
-	return put(id, hashed_id(name, shared, r->bytes, id));
+	if (!shared && stands_for_itself(base->name.text, base->len))
+		return put(base->name.text, base->len);
+	return put(id, hashed_id(&base->name, shared, r->bytes, id));
 }
 
 static void
-next_name(const struct names *names, struct name_cursor *c, struct name *next)
+next_base(const struct names *names, struct name_cursor *c, struct base *next)
 {
-	next->len = 0;
+	next->name.len = 0;
 	if (!name_next(names, c))
 		return;
-	memcpy(next->text, c->name.text, c->name.len + 1);
-	next->len = c->name.len;
-	next->place = c->name.place;
-	next->stamp = c->name.stamp;
+	memcpy(next->name.text, c->name.text, c->name.len + 1);
+	next->name.len = c->name.len;
+	next->name.place = c->name.place;
+	next->name.stamp = c->name.stamp;
+	next->len = name_base(next->name.text, next->name.len);
 }
 
 /* Messages with one base name stand together. */
@@ -338,20 +339,20 @@ maildir_unique_ids(struct maildrop *md, uint32_t first, bool (*put)(const char *
 {
 	struct maildir *m = md->private;
 	const struct names *names = m->first_names.count > 0 ? &m->first_names : &m->names;
-	struct name ring[2];	/* message n is at n % 2, and the next one comes over the one before */
+	struct base ring[2];	/* message n is at n % 2, and the next one comes over the one before */
 	struct name_cursor c;
 	uint32_t i = first - 1;
 	bool like_before, like_next, more = true;
 
 	name_seek(names, i > 0 ? i - 1 : 0, &c);
-	ring[(i + 1) % 2].len = 0;
+	ring[(i + 1) % 2].name.len = 0;
 	if (i > 0)
-		next_name(names, &c, &ring[(i - 1) % 2]);
-	next_name(names, &c, &ring[i % 2]);
+		next_base(names, &c, &ring[(i - 1) % 2]);
+	next_base(names, &c, &ring[i % 2]);
 	like_next = same_base(&ring[0], &ring[1]);
 	for (; more && i < md->count; i++) {
 		like_before = like_next;
-		next_name(names, &c, &ring[(i + 1) % 2]);
+		next_base(names, &c, &ring[(i + 1) % 2]);
 		like_next = same_base(&ring[0], &ring[1]);
 		more = put_id(&ring[i % 2], like_before || like_next, &md->records[i], put);
 	}
