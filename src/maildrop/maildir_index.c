@@ -69,9 +69,12 @@ plausible(const struct header *h, uint64_t file_bytes)
 static int
 read_part(int fd, struct pile *part, uint64_t bytes, uint64_t sum)
 {
-	if (pile_reserve(part, bytes) == -1 || read_full(fd, part->base, bytes) != IO_DONE)
+	if (pile_reserve(part, bytes) == -1)
 		return -1;
 	part->used = bytes;
+	pile_trim(part); /* before a huge page comes that reaches behind it: names stay for the session */
+	if (read_full(fd, part->base, bytes) != IO_DONE)
+		return -1;
 	return XXH3_64bits(part->base, bytes) == sum ? 0 : -1;
 }
 
@@ -254,11 +257,12 @@ maildir_index_load(struct maildir *m)
 void
 maildir_index_list(struct maildir *m, struct listing *l)
 {
-	if (m->names.count == 0 || fill_listing(m, l) == 0)
-		return;
-	forget(m);
-	listing_free(l);
-	*l = (struct listing){ 0 };
+	if (m->names.count > 0 && fill_listing(m, l) == -1) {
+		forget(m);
+		listing_free(l);
+		*l = (struct listing){ 0 };
+	}
+	pile_free(&m->sizes);
 }
 
 void

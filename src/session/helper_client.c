@@ -98,7 +98,7 @@ drop_asked(struct session *s)
 	int left = (hand.asked != 0) + ids.asked;
 
 	if (hand.asked != 0)
-		drop_hand(); /* with the late ones, its descriptors would be more than the sandbox allows */
+		drop_hand(); /* before the late ones come: it is one message's descriptors at most */
 	for (; left > 0; left--) {
 		if (s->helper == -1 || !answer_comes(s, patience(s)) || wire_recv(s->helper, &late) != 1)
 			return -1;
@@ -205,7 +205,7 @@ take_maildrop(struct session *s)
 	if (msg.nfds != (s->count == 0 ? 0 : kind == KIND_MBOX ? 2 : 1))
 		return -1;
 	if (s->count == 0)
-		return wire_get_end(&msg);
+		return s->octets == 0 ? wire_get_end(&msg) : -1;
 	s->records = map_sealed(msg.fds[0], &bytes);
 	msg.fds[0] = -1;
 	if (s->records == NULL || bytes != s->count * sizeof(struct record))

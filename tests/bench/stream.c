@@ -175,11 +175,11 @@ stream_ok(struct stream *s)
 static const char *
 find_terminator(const char *p, size_t len)
 {
-	const char *end = p + len - 2, *dot;
+	const char *end = p + len, *dot;
 
 	if (len < TERMINATOR)
 		return NULL;
-	for (p += 2; (dot = memchr(p, '.', (size_t)(end - p))) != NULL; p = dot + 1)
+	for (p += 2; (dot = memchr(p, '.', (size_t)(end - p) - 2)) != NULL; p = dot + 1)
 		if (memcmp(dot - 2, terminator, TERMINATOR) == 0)
 			return dot - 2;
 	return NULL;

@@ -117,6 +117,7 @@ def wrong_openings(folder):
             ("no descriptor", opened, []), ("one descriptor", opened, [w.memfd(good)]),
             ("three descriptors", opened, [w.memfd(good), mbox, mbox]), ("60 descriptors", opened, [mbox] * 60),
             ("empty with a descriptor", w.opened(w.MBOX, 0), [mbox]),
+            ("empty with octets", w.opened(w.MBOX, 0, octets=1), []),
             ("LAST beyond the end", w.opened(w.MBOX, 1, 2), [w.memfd(good), mbox]),
             ("more than there can be", w.opened(w.MBOX, 10000001), [w.memfd(good), mbox]),
             ("2^32 - 1 messages", w.opened(w.MBOX, 0xffffffff), [w.memfd(good), mbox]),
