@@ -20,16 +20,32 @@ number_parse(const char *s, size_t len, uint64_t *value)
 	return 0;
 }
 
+static size_t
+count_digits(uint64_t value)
+{
+	uint64_t power = 10;
+	size_t n = 1;
+
+	while (value >= power && n < NUMBER_DIGITS - 1) {
+		power *= 10;
+		n++;
+	}
+	return value >= power ? n + 1 : n;
+}
+
+/* Two digits at a time, and where they stay: a listing of 100,000 lines is made of little else. */
 size_t
 number_format(char *out, uint64_t value)
 {
-	char digits[NUMBER_DIGITS];
-	size_t n = sizeof(digits);
+	static const char pairs[] = "0001020304050607080910111213141516171819" "2021222324252627282930313233343536373839"
+	    "4041424344454647484950515253545556575859" "6061626364656667686970717273747576777879" "8081828384858687888990919293949596979899";
+	size_t len = count_digits(value), at = len;
 
-	do {
-		digits[--n] = (char)('0' + value % 10);
-		value /= 10;
-	} while (value != 0);
-	memcpy(out, digits + n, sizeof(digits) - n);
-	return sizeof(digits) - n;
+	for (; value >= 100; value /= 100)
+		memcpy(out + (at -= 2), pairs + value % 100 * 2, 2);
+	if (value >= 10)
+		memcpy(out, pairs + value * 2, 2);
+	else
+		out[0] = (char)('0' + value);
+	return len;
 }

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -38,21 +39,35 @@ test_number_parse(void **state)
 	assert_int_equal(number_parse("1\0", 2, &v), -1);
 }
 
+/* What printf(3) makes of it. */
+static void
+check_number(uint64_t value)
+{
+	char digits[NUMBER_DIGITS + 1], expected[NUMBER_DIGITS + 1];
+	size_t n;
+
+	snprintf(expected, sizeof(expected), "%llu", (unsigned long long)value);
+	n = number_format(digits, value);
+	assert_in_range(n, 1, NUMBER_DIGITS);
+	digits[n] = '\0';
+	assert_string_equal(digits, expected);
+}
+
 static void
 test_number_format(void **state)
 {
-	static const uint64_t values[] = { 0, 9, 10, 4294967296u, UINT64_MAX };
-	char digits[NUMBER_DIGITS];
-	uint64_t v;
-	size_t i, n;
+	uint64_t power, v;
 
 	(void)state;
-	for (i = 0; i < sizeof(values) / sizeof(values[0]); i++) {
-		n = number_format(digits, values[i]);
-		assert_int_equal(number_parse(digits, n, &v), 0);
-		assert_true(v == values[i]);
+	for (v = 0; v < 20000; v++)
+		check_number(v);
+	for (power = 10; power != 0; power = power <= UINT64_MAX / 10 ? power * 10 : 0) {
+		check_number(power - 1);
+		check_number(power);
+		check_number(power + 1);
 	}
-	assert_int_equal(number_format(digits, UINT64_MAX), NUMBER_DIGITS);
+	check_number(4294967296u);
+	check_number(UINT64_MAX);
 }
 
 static void
