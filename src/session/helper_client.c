@@ -9,6 +9,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "session/records.h"
+
 /* Messages per bitmap message: half of WIRE_BYTES. */
 #define BITMAP_BYTES (WIRE_BYTES / 2)
 
@@ -165,33 +167,12 @@ file_state_same(const struct file_state *a, const struct file_state *b)
 	    a->ctime_sec == b->ctime_sec && a->ctime_nsec == b->ctime_nsec;
 }
 
-/*
- * Maps a memfd that the helper gave, read-only.  It must be sealed against writing and shrinking, or a look at it could
- * kill us.  NULL if it is not what it should be; takes the descriptor either way.
- */
-static const void *
-map_sealed(int fd, size_t *bytes)
-{
-	const int seals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
-	int have = fcntl(fd, F_GET_SEALS); /* -1: no memfd */
-	struct file_state st;
-	void *p = MAP_FAILED;
-
-	if (have != -1 && (have & seals) == seals && file_state_now(fd, &st) == 0 && st.size > 0) {
-		*bytes = st.size;
-		/* Private and never written: before Linux 6.7 a sealed memfd can't be mapped shared, not even for reading. */
-		p = mmap(NULL, st.size, PROT_READ, MAP_PRIVATE, fd, 0);
-	}
-	close(fd);
-	return p == MAP_FAILED ? NULL : p;
-}
-
 /* Fills the fields of TRANSACTION from WIRE_OPENED.  0 or -1. */
 static int
 take_maildrop(struct session *s)
 {
 	uint8_t kind;
-	size_t bytes;
+	int taken;
 
 	if (wire_get_u8(&msg, &kind) == -1 || (kind != KIND_MBOX && kind != KIND_MAILDIR) ||
 	    wire_get_u32(&msg, &s->count) == -1 || wire_get_u32(&msg, &s->last) == -1 || s->last > s->count ||
@@ -201,14 +182,14 @@ take_maildrop(struct session *s)
 	s->kind = (enum maildrop_kind)kind;
 	s->last_at_login = s->last;
 	s->tally->left = s->count;
-	s->mbox = -1;
+	s->table = s->mbox = -1;
 	if (msg.nfds != (s->count == 0 ? 0 : kind == KIND_MBOX ? 2 : 1))
 		return -1;
 	if (s->count == 0)
 		return s->octets == 0 ? wire_get_end(&msg) : -1;
-	s->records = map_sealed(msg.fds[0], &bytes);
+	taken = records_take(s, msg.fds[0]);
 	msg.fds[0] = -1;
-	if (s->records == NULL || bytes != s->count * sizeof(struct record))
+	if (taken == -1)
 		return -1;
 	if (kind == KIND_MBOX) {
 		s->mbox = msg.fds[1];

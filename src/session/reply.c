@@ -44,20 +44,32 @@ reply_end(struct session *s, enum session_end end, const char *text)
 }
 
 enum pop_next
-reply_numbers(struct session *s, const char *before, const uint64_t *numbers, int count)
+reply_numbers(struct session *s, const uint64_t *numbers, int count)
 {
-	char *start = line_room(s), *p = stpcpy(start, before);
+	char *start = line_room(s), *p = stpcpy(start, "+OK");
 	int i;
 
 	for (i = 0; i < count; i++) {
-		if (i > 0)
-			*p++ = ' ';
+		*p++ = ' ';
 		p += number_format(p, numbers[i]);
 	}
 	*p++ = '\r';
 	*p++ = '\n';
 	client_wrote(&s->client, (size_t)(p - start));
 	return NEXT_COMMAND;
+}
+
+void
+reply_scan(struct session *s, uint32_t n, uint64_t octets)
+{
+	char *start = line_room(s), *p = start;
+
+	p += number_format(p, n);
+	*p++ = ' ';
+	p += number_format(p, octets);
+	*p++ = '\r';
+	*p++ = '\n';
+	client_wrote(&s->client, (size_t)(p - start));
 }
 
 void

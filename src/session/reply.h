@@ -13,8 +13,13 @@ enum pop_next reply_bad(struct session *s, const char *text);
 /* Says text, notes how the session ended and ends it. */
 enum pop_next reply_end(struct session *s, enum session_end end, const char *text);
 
-/* "+OK a b", and "a b" in a listing; with id, "a id". */
-enum pop_next reply_numbers(struct session *s, const char *before, const uint64_t *numbers, int count);
+/* "+OK a b" */
+enum pop_next reply_numbers(struct session *s, const uint64_t *numbers, int count);
+
+/* A line of LIST: "n octets". */
+void reply_scan(struct session *s, uint32_t n, uint64_t octets);
+
+/* "+OK n id", and "n id" in a listing. */
 void reply_id(struct session *s, const char *before, uint32_t n, const char *id, size_t id_len);
 
 #endif

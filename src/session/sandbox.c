@@ -20,7 +20,7 @@ static const struct sock_filter calls[] = {
 	FILTER_ALLOW(poll),		/* waiting for either */
 #endif
 	FILTER_ALLOW(ppoll),
-	FILTER_ALLOW(pread64),		/* the mbox, a message */
+	FILTER_ALLOW(pread64),		/* the table, the mbox, a message */
 	FILTER_ALLOW(fstat),		/* whether it changed */
 	FILTER_ALLOW(recvmsg),		/* the helper */
 	FILTER_ALLOW(sendmsg),
@@ -28,8 +28,7 @@ static const struct sock_filter calls[] = {
 	FILTER_ALLOW(shutdown),		/* the end */
 	FILTER_ALLOW(write),		/* a client behind a pipe or a file */
 	FILTER_ALLOW(clock_gettime),	/* where the vdso does not have it */
-	FILTER_ALLOW_WITHOUT(mmap, 2, PROT_EXEC),	/* table, bitmaps */
-	FILTER_ALLOW(munmap),
+	FILTER_ALLOW_WITHOUT(mmap, 2, PROT_EXEC),	/* bitmaps */
 	FILTER_ALLOW_IF(fcntl, 1, F_GET_SEALS),
 	FILTER_ALLOW(restart_syscall),
 	FILTER_ALLOW(rt_sigreturn),

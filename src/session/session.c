@@ -59,7 +59,7 @@ void
 session_run(struct session *s)
 {
 	s->state = AUTHORIZATION;
-	s->mbox = -1;
+	s->table = s->mbox = -1;
 	s->login_deadline = client_clock() + (int64_t)s->settings->login_timeout * 1000;
 	s->client.write_deadline = s->login_deadline;
 	serve(s);

@@ -35,7 +35,7 @@ struct session {
 	enum maildrop_kind kind;
 	uint32_t count;			/* messages at login; numbers go from 1 to this */
 	uint64_t octets;		/* of all of them */
-	const struct record *records;
+	int table;			/* their records: see session/records.h; -1 without messages */
 	int mbox;			/* read-only descriptor; -1 in a Maildir */
 	struct file_state seen;		/* mbox: fstat(2) when the records were known to be true */
 	bool changed;			/* mbox: they are true no more, as the helper has said */

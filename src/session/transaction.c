@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "session/helper_client.h"
+#include "session/records.h"
 #include "session/reply.h"
 #include "session/transmit.h"
 
@@ -37,7 +38,7 @@ enum pop_next
 cmd_stat(struct session *s, const struct pop_args *args)
 {
 	(void)args;
-	return reply_numbers(s, "+OK ", (const uint64_t[]){ s->live, s->live_octets }, 2);
+	return reply_numbers(s, (const uint64_t[]){ s->live, s->live_octets }, 2);
 }
 
 enum pop_next
@@ -48,12 +49,12 @@ cmd_list(struct session *s, const struct pop_args *args)
 	if (args->given) {
 		if ((n = find_message(s, args->number)) == 0)
 			return no_such_message(s);
-		return reply_numbers(s, "+OK ", (const uint64_t[]){ n, s->records[n - 1].octets }, 2);
+		return reply_numbers(s, (const uint64_t[]){ n, record_of(s, n)->octets }, 2);
 	}
 	reply(s, "+OK scan listing follows");
 	for (n = 1; n <= s->count; n++)
 		if (!is_marked(s->deleted, n))
-			reply_numbers(s, "", (const uint64_t[]){ n, s->records[n - 1].octets }, 2);
+			reply_scan(s, n, record_of(s, n)->octets);
 	return reply(s, ".");
 }
 
@@ -139,7 +140,7 @@ cmd_retr(struct session *s, const struct pop_args *args)
 		if (n > s->last)
 			s->last = n;
 		s->tally->retrieved++;
-		s->tally->octets += s->records[n - 1].octets;
+		s->tally->octets += record_of(s, n)->octets;
 	}
 	return next;
 }
@@ -169,7 +170,7 @@ cmd_dele(struct session *s, const struct pop_args *args)
 	}
 	set_mark(s->deleted, n);
 	s->live--;
-	s->live_octets -= s->records[n - 1].octets;
+	s->live_octets -= record_of(s, n)->octets;
 	return reply(s, "+OK message deleted");
 }
 
@@ -184,7 +185,7 @@ enum pop_next
 cmd_last(struct session *s, const struct pop_args *args)
 {
 	(void)args;
-	return reply_numbers(s, "+OK ", (const uint64_t[]){ s->last }, 1);
+	return reply_numbers(s, (const uint64_t[]){ s->last }, 1);
 }
 
 enum pop_next

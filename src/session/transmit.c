@@ -7,6 +7,7 @@
 #include "common/fingerprint.h"
 #include "session/client.h"
 #include "session/helper_client.h"
+#include "session/records.h"
 #include "session/reply.h"
 #include "session/stuffing.h"
 
@@ -158,7 +159,7 @@ send_message(struct session *s, int fd, const struct record *r, const char *stat
 enum sent
 transmit(struct session *s, uint32_t n, const char *status, uint64_t lines)
 {
-	const struct record *r = &s->records[n - 1];
+	const struct record *r = record_of(s, n);
 	enum sent sent;
 	int fd;
 

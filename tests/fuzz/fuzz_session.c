@@ -84,11 +84,9 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	FUZZ_CHECK(tally.end < END_COUNT);
 	dup2(saved_in, 0);
 	dup2(saved_out, 1);
-	if (s.records != NULL)
-		munmap((void *)(uintptr_t)s.records, 4096); /* each of the files is within a page */
 	if (s.deleted != NULL && s.deleted != MAP_FAILED)
 		munmap(s.deleted, 2 * s.bitmap_bytes);
-	close_range((unsigned)null + 1, ~0U, 0); /* what the helper gave: an mbox, messages of a Maildir */
+	close_range((unsigned)null + 1, ~0U, 0); /* what the helper gave: the table, an mbox, messages of a Maildir */
 	if (s.helper != -1)
 		close(pair[0]);
 	close(pair[1]);

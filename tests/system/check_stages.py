@@ -184,7 +184,7 @@ def logged_in(t):
         found = by_role()
         t.equal(sorted(found), ["helper", "keeper", "monitor", "session", "watcher"], "logged in: five processes")
         check_monitor(t, found["monitor"], "logged in, monitor", ["log", "pair"])
-        check_session(t, found["session"], "logged in, session", ["/var/mail/alice"])
+        check_session(t, found["session"], "logged in, session", ["/memfd:postern-table", "/var/mail/alice"])
         p = found["helper"]
         check_identity(t, p, "logged in, helper", alice.pw_uid, alice.pw_gid, os.getgrouplist("alice", alice.pw_gid))
         got = held(p)
