@@ -50,7 +50,8 @@ enum maildrop_kind { KIND_MBOX = 1, KIND_MAILDIR };
 
 enum login_mechanism { MECHANISM_PASS = 1, MECHANISM_PLAIN };
 
-#define WIRE_FDS 8
+/* Each of these saves both programs a wake-up; see DESCRIPTORS_UNDER_WAY for how many there may be. */
+#define WIRE_FDS 16
 
 struct wire_msg {
 	uint8_t type;
