@@ -35,6 +35,12 @@
 /* A file that changes under our locks so often is in the hands of something that takes none. */
 #define UNSETTLED_TRIES 10
 
+/* Few are smaller, with what mail systems put into a header. */
+#define LIKELY_MESSAGE_BYTES 1024
+
+/* Room for what comes between two sessions, so that a long list need not move for it. */
+#define FEW_NEW_MESSAGES 64u
+
 /* --- reading the file --- */
 
 static enum mbox_scan_result
@@ -57,6 +63,22 @@ feed_file(struct mbox_scan *scan, int fd, unsigned char *buf, uint64_t *scanned)
 	return result;
 }
 
+/*
+ * Room for the messages from position on, as many as are likely.  What is not used costs nothing, while a list that grows by
+ * doubling touches most of its pages twice.  Where memory is short, that is how it has to grow.
+ */
+static void
+expect_messages(struct mbox_list *list, int fd, uint64_t position)
+{
+	uint64_t more, most = MESSAGES_MAX - list->count;
+	struct stat st;
+
+	if (fstat(fd, &st) == -1 || (uint64_t)st.st_size < position)
+		return;
+	more = ((uint64_t)st.st_size - position) / LIKELY_MESSAGE_BYTES + 1;
+	mbox_list_make_room(list, list->count + (uint32_t)(more < most ? more : most));
+}
+
 /* Adds the messages from position on. */
 static enum mbox_scan_result
 scan_file(int fd, uint64_t position, struct mbox_list *list, uint64_t *scanned)
@@ -66,6 +88,7 @@ scan_file(int fd, uint64_t position, struct mbox_list *list, uint64_t *scanned)
 	enum mbox_scan_result result = MBOX_SCAN_FAILED;
 
 	if (scan != NULL && buf != NULL) {
+		expect_messages(list, fd, position);
 		posix_fadvise(fd, (off_t)position, 0, POSIX_FADV_SEQUENTIAL);
 		mbox_scan_begin(scan, list, position);
 		result = feed_file(scan, fd, buf, scanned);
@@ -114,15 +137,6 @@ read_list(const struct mbox_index *index, struct mbox_list *list)
 	return mbox_index_read(index, put_in_list, list, list->from_bytes);
 }
 
-static int
-make_room(struct mbox_list *list, uint64_t count)
-{
-	list->room = (uint32_t)count + 64;
-	list->records = memory_resize(NULL, 0, list->room * sizeof(*list->records));
-	list->from_bytes = malloc(list->room * sizeof(*list->from_bytes));
-	return list->records != NULL && list->from_bytes != NULL ? 0 : -1;
-}
-
 /*
  * The file has grown since index was written.  The last message known is scanned again, since what is behind it may have
  * changed where it ends (an agent that writes an empty line before its From_ line).
@@ -133,7 +147,7 @@ read_growth(const struct mbox_index *index, int fd, struct mbox_list *list, uint
 	uint32_t last = (uint32_t)index->h.count - 1;
 	struct record r;
 
-	if (make_room(list, index->h.count) == -1 || read_list(index, list) == -1)
+	if (mbox_list_make_room(list, (uint32_t)index->h.count + FEW_NEW_MESSAGES) == -1 || read_list(index, list) == -1)
 		return false;
 	list->begin = index->h.begin;
 	list->end = index->h.end;
@@ -182,7 +196,7 @@ carry_ids(const struct mbox_index *index, int fd, struct mbox_list *list)
 
 	if (index->fd == -1 || index->h.count == 0 || (index->h.flags & INDEX_DIGESTS) == 0 || list->count == 0)
 		return;
-	if (make_room(&old, index->h.count) == 0 && mbox_list_make_ids(&old, (uint32_t)index->h.count) == 0 &&
+	if (mbox_list_make_room(&old, (uint32_t)index->h.count) == 0 && mbox_list_make_ids(&old, (uint32_t)index->h.count) == 0 &&
 	    read_list(index, &old) == 0 && mbox_index_read_digests(index, old.digests, old.suffixes) == 0) {
 		earlier = (struct earlier_ids){ old.count, old.digests, old.suffixes };
 		if (copy_known(list, &old) == 0 && (index->h.flags & INDEX_EQUAL) != 0)

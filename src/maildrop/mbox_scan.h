@@ -50,6 +50,9 @@ mbox_start(const struct mbox_list *list, uint32_t i)
 int mbox_list_add(struct mbox_list *list);
 void mbox_list_free(struct mbox_list *list);
 
+/* Room for so many messages in all.  0, or -1 with errno. */
+int mbox_list_make_room(struct mbox_list *list, uint32_t room);
+
 /* Room for the digests and suffixes of so many messages, all zero, in a list without.  0, or -1 with errno. */
 int mbox_list_make_ids(struct mbox_list *list, uint32_t count);
 void mbox_list_drop_ids(struct mbox_list *list);

@@ -410,6 +410,34 @@ test_from_lines(void **state)
 			fail_msg("taken: %s", bad[i]);
 }
 
+/* The short way that most dates take judges as the long one does, which a space behind the line leads to. */
+static void
+test_from_line_ctime(void **state)
+{
+	static const char line[] = "From a@example.org Wed Dec  2 05:53:22 1992 ";
+	const size_t len = sizeof(line) - 2;
+	char p[sizeof(line)];
+	unsigned int c, day;
+	size_t i;
+
+	(void)state;
+	for (i = 18; i < len; i++) {
+		for (c = 0; c < 256; c++) {
+			for (day = 0; day < 2; day++) {
+				memcpy(p, line, sizeof(line));
+				if (day == 1)
+					p[27] = '1';
+				p[i] = (char)c;
+				if (from_line_valid(p, len) != from_line_valid(p, len + 1))
+					fail_msg("octet %u at %zu", c, i);
+			}
+		}
+	}
+	assert_true(from_line_valid(line, len));
+	assert_true(from_line_valid("From Wed Dec  2 05:53:22 1992", 29));
+	assert_false(from_line_valid("From xWed Dec  2 05:53:22 1992", 30));
+}
+
 static void
 test_internal_message(void **state)
 {
@@ -504,7 +532,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_from_lines),
 		cmocka_unit_test(test_popa3d_sizes),
-		cmocka_unit_test(test_internal_message),
+		cmocka_unit_test(test_from_line_ctime), cmocka_unit_test(test_internal_message),
 		cmocka_unit_test(test_from_the_middle),
 		cmocka_unit_test(test_no_mbox),
 		cmocka_unit_test(test_random_cut_everywhere),
