@@ -2,7 +2,6 @@
 
 #include <ctype.h>
 #include <dlfcn.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +10,7 @@
 #include <unistd.h>
 
 #include "common/limits.h"
+#include "common/number.h"
 
 /* A field "POSTERN_KEY=value" for each key, and the five that every entry has. */
 #define FIELDS 20
@@ -18,6 +18,7 @@
 
 static struct {
 	int own_fd;
+	bool journal;
 	int priority;
 	size_t len;
 	char text[2 * LOG_BYTES];
@@ -25,23 +26,24 @@ static struct {
 	char field[FIELDS][FIELD_BYTES];
 } line;
 
+/* The journal is for what systemd started; nobody else's lines need the fields. */
 void
 log_start(int own_fd)
 {
 	line.own_fd = own_fd;
+	line.journal = own_fd == -1 && getenv("INVOCATION_ID") != NULL && access("/run/systemd/journal/socket", W_OK) == 0;
 }
 
-__attribute__((format(printf, 1, 2))) static void
-add(const char *fmt, ...)
+static void
+add(const char *text)
 {
-	size_t room = sizeof(line.text) - line.len;
-	va_list ap;
-	int n;
+	size_t len = strlen(text), room = sizeof(line.text) - 1 - line.len;
 
-	va_start(ap, fmt);
-	n = vsnprintf(line.text + line.len, room, fmt, ap);
-	va_end(ap);
-	line.len += n < 0 ? 0 : (size_t)n < room ? (size_t)n : room - 1;
+	if (len > room)
+		len = room;
+	memcpy(line.text + line.len, text, len);
+	line.len += len;
+	line.text[line.len] = '\0';
 }
 
 static void
@@ -49,7 +51,7 @@ add_field(const char *key, const char *value)
 {
 	char *p;
 
-	if (line.fields == FIELDS)
+	if (!line.journal || line.fields == FIELDS)
 		return;
 	p = line.field[line.fields++];
 	snprintf(p, FIELD_BYTES, "POSTERN_%s=%s", key, value);
@@ -63,37 +65,45 @@ log_line(int priority, const char *event)
 	line.priority = priority;
 	line.len = 0;
 	line.fields = 0;
-	add("%s", event);
+	add(event);
 	add_field("EVENT", event);
 }
 
 void
 log_word(const char *key, const char *value)
 {
-	add(" %s=%s", key, value);
+	add(" ");
+	add(key);
+	add("=");
+	add(value);
 	add_field(key, value);
 }
 
 void
 log_text(const char *key, const char *value)
 {
-	add(" %s=\"%s\"", key, value);
+	add(" ");
+	add(key);
+	add("=\"");
+	add(value);
+	add("\"");
 	add_field(key, value);
 }
 
 void
 log_number(const char *key, uint64_t value)
 {
-	char digits[24];
+	char digits[NUMBER_DIGITS + 1];
 
-	snprintf(digits, sizeof(digits), "%llu", (unsigned long long)value);
+	digits[number_format(digits, value)] = '\0';
 	log_word(key, digits);
 }
 
 void
 log_raw(const char *text)
 {
-	add(" %s", text);
+	add(" ");
+	add(text);
 }
 
 /*
@@ -109,7 +119,7 @@ send_to_journal(void)
 	void *lib;
 	int i, n = 0;
 
-	if (getenv("INVOCATION_ID") == NULL || access("/run/systemd/journal/socket", W_OK) == -1)
+	if (!line.journal)
 		return -1;
 	if (sendv == NULL) {
 		if ((lib = dlopen("libsystemd.so.0", RTLD_NOW | RTLD_LOCAL)) == NULL)
