@@ -263,6 +263,19 @@ def processes():
     return [p for p in found if p is not None]
 
 
+def processes_at_rest(seconds=10):
+    """processes(), once none of them runs and none holds other files than a moment ago: an answer may be there before its sender
+    has put everything away."""
+    seen = []
+
+    def settled():
+        seen.append(processes())
+        return (len(seen) > 1 and all(p.status["State"][0] not in "RD" for p in seen[-1]) and
+                [(p.pid, p.fds) for p in seen[-1]] == [(p.pid, p.fds) for p in seen[-2]])
+    wait_for(settled, seconds)
+    return seen[-1]
+
+
 def all_gone(seconds=10):
     """Whether none of them is left, after a while."""
     return wait_for(lambda: not processes(), seconds)

@@ -9,7 +9,7 @@ import time
 
 import mail
 from box import (HELPER, SERVER, WRONG, Pop, all_gone, configure, journal_mark, left_behind, logged, processes,
-                 proportional_set_size, sh, wait_for)
+                 processes_at_rest, proportional_set_size, sh, wait_for)
 
 NO_CAPABILITIES = ("CapEff", "CapPrm", "CapInh", "CapAmb")
 # A session's share of memory before the login, and what of it is not from files.  A client alone has every page of libc to
@@ -21,12 +21,12 @@ IDLE_ANONYMOUS_KILOBYTES = 200
 
 def roles():
     """The processes of the only session there is, by what they are."""
-    found = {}
-    for p in processes():
+    found, all_of_them = {}, processes_at_rest()
+    for p in all_of_them:
         if p.exe == SERVER:
-            found["session" if p.parent in [q.pid for q in processes() if q.exe == SERVER] else "monitor"] = p
+            found["session" if p.parent in [q.pid for q in all_of_them if q.exe == SERVER] else "monitor"] = p
         elif p.exe == HELPER:
-            child = p.parent in [q.pid for q in processes() if q.exe == HELPER]
+            child = p.parent in [q.pid for q in all_of_them if q.exe == HELPER]
             found["keeper" if child else "helper"] = p
     return found
 

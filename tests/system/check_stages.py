@@ -15,8 +15,8 @@ import subprocess
 
 import check_pam
 import mail
-from box import (HELPER, SERVER, Pop, all_gone, configure, journal_mark, left_behind, logged, process_status, processes, sh,
-                 wait_for)
+from box import (HELPER, SERVER, Pop, all_gone, configure, journal_mark, left_behind, logged, process_status,
+                 processes_at_rest, sh, wait_for)
 from check_processes import NO_CAPABILITIES, socket_inodes, tcp_sockets, unix_sockets
 
 NO_CAPABILITY = "0" * 16
@@ -25,7 +25,7 @@ UNDER_WAY = 16384  # Linux counts descriptors under way by user, and compares wi
 
 def by_role():
     """The processes of the only connection there is."""
-    all_of_them = {p.pid: p for p in processes()}
+    all_of_them = {p.pid: p for p in processes_at_rest()}
     found = {}
     for p in all_of_them.values():
         above = all_of_them.get(p.parent)
