@@ -101,23 +101,35 @@ client_replace(struct client *c, int fd)
 	c->in_times_out = false;
 }
 
-/* read(2), which waits for idle_timeout where the socket does that by itself: most commands come so, and poll(2) is saved. */
 static ssize_t
-read_in_time(struct client *c, int64_t deadline)
+read_some(struct client *c)
 {
-	int ready = 1;
 	ssize_t n;
 
-	if (deadline != CLIENT_IDLE || !c->in_times_out)
-		ready = wait_for(c->in, POLLIN, client_deadline(c, deadline));
-	if (ready == 0)
-		errno = EAGAIN;
-	if (ready != 1)
-		return -1;
 	do
 		n = read(c->in, client_in + c->in_end, IN_BYTES - c->in_end);
 	while (n == -1 && errno == EINTR);
 	return n;
+}
+
+/*
+ * Where the socket has idle_timeout for its own, read(2) waits that long by itself: most commands come so, and poll(2) is saved.
+ * Should somebody have made the socket non-blocking, it does not, and poll(2) knows whether the time is over.
+ */
+static ssize_t
+read_in_time(struct client *c, int64_t deadline)
+{
+	int64_t until = client_deadline(c, deadline);
+	ssize_t n;
+	int ready;
+
+	if (deadline == CLIENT_IDLE && c->in_times_out && ((n = read_some(c)) != -1 || errno != EAGAIN))
+		return n;
+	if ((ready = wait_for(c->in, POLLIN, until)) == 1)
+		return read_some(c);
+	if (ready == 0)
+		errno = EAGAIN;
+	return -1;
 }
 
 int

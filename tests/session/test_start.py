@@ -12,6 +12,7 @@ import os  # noqa: E402
 import signal  # noqa: E402
 import socket  # noqa: E402
 import subprocess  # noqa: E402
+import time  # noqa: E402
 
 import postern_test as pt  # noqa: E402
 from postern_test import check, readable  # noqa: E402
@@ -110,6 +111,19 @@ def shell(redirections):
 
 def many_descriptors(folder):
     session_with(folder, ["sh", "-c", "for fd in 3 4 5 6 7 8 9; do eval exec $fd'<'/dev/null; done; exec \"$@\"", "sh"])
+
+
+def non_blocking(folder, transport):
+    """A super-server may have it so for its own use; a client that is slow is not gone for that."""
+    run = new_run(folder)
+    script = "import os, sys; os.set_blocking(0, False); os.execv(sys.argv[1], sys.argv[1:])"
+    with pt.Session(run, transport, [sys.executable, "-c", script]) as c:
+        c.log_in()
+        for _ in range(3):
+            time.sleep(0.2)
+            c.expect(b"STAT", b"+OK 2 ")
+        c.quit()
+    run.check_untouched()
 
 
 def client_missing(folder, redirections):
@@ -265,6 +279,8 @@ def main(folder, tap):
     else:
         tap.run("descriptor 2 is closed", session_with, folder, shell("2>&-"))
     tap.run("descriptors 3 to 9 are open", many_descriptors, folder)
+    for transport in ("pipes", "socketpair", "TCP"):
+        tap.run("descriptor 0 does not block, over " + transport, non_blocking, folder, transport)
     tap.run("SIGCHLD is ignored", session_with, folder, ["env", "--ignore-signal=CHLD"])
     tap.run("SIGPIPE is at its default", session_with, folder, ["env", "--default-signal=PIPE"])
     tap.run("all signals are ignored", session_with, folder, ["env", "--ignore-signal"])
