@@ -1,7 +1,6 @@
 #include "session/helper_client.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/mman.h>

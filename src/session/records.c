@@ -14,6 +14,18 @@ static struct {
 	uint32_t first, end;		/* from message first to before end */
 } piece;
 
+/* The piece that has message n.  0 or -1. */
+static int
+read_piece(const struct session *s, uint32_t n)
+{
+	uint32_t first = (n - 1) / PIECE * PIECE + 1, left = s->count - first + 1;
+
+	piece.first = first;
+	piece.end = first + (left < PIECE ? left : PIECE);
+	return pread_full(s->table, piece.records, (piece.end - first) * sizeof(piece.records[0]),
+	    (off_t)((first - 1) * sizeof(piece.records[0]))) == IO_DONE ? 0 : -1;
+}
+
 int
 records_take(struct session *s, int fd)
 {
@@ -21,35 +33,21 @@ records_take(struct session *s, int fd)
 	int have = fcntl(fd, F_GET_SEALS); /* -1: no memfd */
 	struct file_state st;
 
-	piece.end = 0;
-	if (have == -1 || (have & seals) != seals || file_state_now(fd, &st) == -1 ||
-	    st.size != (uint64_t)s->count * sizeof(struct record)) {
-		close(fd);
-		return -1;
-	}
 	s->table = fd;
-	return 0;
-}
-
-static void
-read_piece(struct session *s, uint32_t n)
-{
-	uint32_t left;
-
-	piece.first = (n - 1) / PIECE * PIECE + 1;
-	left = s->count - piece.first + 1;
-	piece.end = piece.first + (left < PIECE ? left : PIECE);
-	if (pread_full(s->table, piece.records, (piece.end - piece.first) * sizeof(piece.records[0]),
-	    (off_t)((piece.first - 1) * sizeof(piece.records[0]))) == IO_DONE)
-		return;
-	s->tally->end = END_ERROR;
-	_exit(1);
+	if (have != -1 && (have & seals) == seals && file_state_now(fd, &st) == 0 &&
+	    st.size == (uint64_t)s->count * sizeof(struct record) && read_piece(s, 1) == 0)
+		return 0;
+	s->table = -1;
+	close(fd);
+	return -1;
 }
 
 const struct record *
 record_of(struct session *s, uint32_t n)
 {
-	if (n < piece.first || n >= piece.end)
-		read_piece(s, n);
+	if ((n < piece.first || n >= piece.end) && read_piece(s, n) == -1) {
+		s->tally->end = END_HELPER;
+		_exit(1);
+	}
 	return &piece.records[n - piece.first];
 }

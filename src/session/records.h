@@ -9,8 +9,8 @@
 #include "session/session.h"
 
 /*
- * Takes the table, which must be sealed against all changes and have s->count records.  0, or -1 if it is not what it should
- * be.  Closes the descriptor then.
+ * Takes the table, which must be sealed against all changes and have s->count records, one at least.  0, or -1 if it is not what it
+ * should be; fd is closed then.
  */
 int records_take(struct session *s, int fd);
 

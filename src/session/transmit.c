@@ -169,7 +169,7 @@ transmit(struct session *s, uint32_t n, const char *status, uint64_t lines)
 		return SENT_NOTHING;
 	window_start = window_end = 0;
 	sent = send_message(s, fd, r, status, lines);
-	if (!client_has_more(&s->client))
+	if (sent == SENT_ALL && !client_has_more(&s->client))
 		client_flush(&s->client); /* who waits for it need not wait for close(2) */
 	close(fd);
 	return sent;

@@ -126,6 +126,12 @@ def wrong_openings(folder):
     os.close(mbox)
 
 
+def reopened(fd, flags):
+    again = os.open("/proc/self/fd/%d" % fd, flags)
+    os.close(fd)
+    return again
+
+
 def wrong_tables(folder):
     good = w.table((0, 1, 3, 0))
     regular = os.path.join(folder, "table")
@@ -140,7 +146,7 @@ def wrong_tables(folder):
             ("a terabyte", w.memfd(b"", size=1 << 40)), ("a file", os.open(regular, os.O_RDWR)),
             ("a FIFO", os.open(regular + ".fifo", os.O_RDWR)), ("a folder", os.open(folder, os.O_RDONLY)),
             ("/dev/zero", os.open("/dev/zero", os.O_RDONLY)), ("a socket", os.dup(pair[0].fileno())),
-            ("a path", os.open(regular, os.O_PATH))):
+            ("a path", os.open(regular, os.O_PATH)), ("only to write", reopened(w.memfd(good), os.O_WRONLY))):
         mbox = os.open("/dev/zero", os.O_RDONLY)
         refused_login(folder, "a table that is " + what, w.opened(w.MBOX, 1), [table, mbox])
         os.close(table)
@@ -248,6 +254,23 @@ def shrinking_message(folder):
             check(not rest.endswith(b"\r\n.\r\n") and pt.stuffed(pt.wire_form(text)).startswith(rest),
                   "left with %d: %d octets, %s" % (left, len(rest), readable(rest[-100:])))
             s.check_over("a message that shrinks", ("changed",))
+
+
+def wrong_octets(folder):
+    """A message that does not come to its octets: a client that waits, and one that does not, gets nothing of it."""
+    text = b"Subject: x\n\n" + b"line of the message\n" * 1000
+    path = os.path.join(folder, "wrong")
+    with open(path, "wb") as f:
+        f.write(text)
+    for commands in (b"RETR 1\r\n", b"RETR 1\r\nNOOP\r\n"):
+        with Stage(folder) as s:
+            s.open_maildir((0, len(text), len(pt.wire_form(text)) + 1, 0))
+            s.client.send(commands)
+            w.receive(s.fake.sock)
+            s.answer(w.message(w.FILES, w.numbers(1)), [os.open(path, os.O_RDONLY)])
+            rest = s.rest()
+            check(rest == b"", "%r: came %s" % (commands, readable(rest[:100])))
+            s.check_over("a message with wrong octets", ("changed",))
 
 
 def wrong_ids(folder):
@@ -419,6 +442,7 @@ def main(folder, tap):
     tap.run("an mbox that is something else", odd_mailboxes, folder)
     tap.run("answers to MESSAGES", wrong_files, folder)
     tap.run("a message that shrinks while it is sent", shrinking_message, folder)
+    tap.run("a message that does not come to its octets", wrong_octets, folder)
     tap.run("unique-ids that are none", wrong_ids, folder)
     tap.run("unique-ids that break off", ids_that_break_off, folder)
     tap.run("answers to UPDATE", wrong_updates, folder)
