@@ -74,15 +74,6 @@ compact(struct client *c)
 	c->in_end = len;
 }
 
-int64_t
-client_deadline(struct client *c, int64_t deadline)
-{
-	if (deadline != CLIENT_IDLE)
-		return deadline;
-	client_flush(c);
-	return client_clock() + (int64_t)c->idle_timeout * 1000;
-}
-
 int
 client_wait(int fd, int64_t deadline)
 {
@@ -104,36 +95,41 @@ client_replace(struct client *c, int fd)
 static ssize_t
 read_some(struct client *c)
 {
-	ssize_t n;
+	return read(c->in, client_in + c->in_end, IN_BYTES - c->in_end);
+}
 
-	do
-		n = read(c->in, client_in + c->in_end, IN_BYTES - c->in_end);
-	while (n == -1 && errno == EINTR);
+static ssize_t
+read_until(struct client *c, int64_t deadline)
+{
+	ssize_t n = -1;
+	int ready;
+
+	while ((ready = wait_for(c->in, POLLIN, deadline)) == 1 && (n = read_some(c)) == -1 && errno == EINTR)
+		continue;
+	if (ready == 0)
+		errno = EAGAIN;
 	return n;
 }
 
 /*
  * Where the socket has idle_timeout for its own, read(2) waits that long by itself: most commands come so, and poll(2) is saved.
- * Should somebody have made the socket non-blocking, it does not, and poll(2) knows whether the time is over.
+ * When it comes back without (a socket that somebody has made non-blocking, a stop), poll(2) knows whether the time is over.
  */
 static ssize_t
-read_in_time(struct client *c, int64_t deadline)
+read_in_time(struct client *c, int64_t *deadline)
 {
-	int64_t until = client_deadline(c, deadline);
+	bool idle = *deadline == CLIENT_IDLE;
 	ssize_t n;
-	int ready;
 
-	if (deadline == CLIENT_IDLE && c->in_times_out && ((n = read_some(c)) != -1 || errno != EAGAIN))
+	if (idle)
+		*deadline = client_clock() + (int64_t)c->idle_timeout * 1000;
+	if (idle && c->in_times_out && ((n = read_some(c)) != -1 || (errno != EAGAIN && errno != EINTR)))
 		return n;
-	if ((ready = wait_for(c->in, POLLIN, until)) == 1)
-		return read_some(c);
-	if (ready == 0)
-		errno = EAGAIN;
-	return -1;
+	return read_until(c, *deadline);
 }
 
 int
-client_fill(struct client *c, int64_t deadline)
+client_fill(struct client *c, int64_t *deadline)
 {
 	ssize_t n;
 

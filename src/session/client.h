@@ -18,7 +18,7 @@
 struct client {
 	int in, out;
 	bool out_is_socket;
-	bool in_times_out;		/* a read(2) of it returns after idle_timeout */
+	bool in_times_out;		/* unless it does not block, read(2) of it returns after idle_timeout */
 	enum session_end gone;		/* why nothing more can be sent or read; 0 while it can */
 	unsigned long idle_timeout;	/* seconds, for a command to come whole, and for output to make progress */
 	int64_t write_deadline;		/* client_clock(); 0: none but idle_timeout */
@@ -32,10 +32,10 @@ struct client {
 void client_start(struct client *c, int in, int out, unsigned long idle_timeout);
 
 /*
- * Flushes, then waits for input until deadline (milliseconds, client_clock(); CLIENT_IDLE) and appends it to the input buffer.
- * 1: there is more.  0: the client is gone, or the time is over (c->gone says which).
+ * Flushes, then waits for input until *deadline (milliseconds, client_clock()) and appends it to the input buffer.  CLIENT_IDLE is
+ * made the deadline that it comes to.  1: there is more.  0: the client is gone, or the time is over (c->gone says which).
  */
-int client_fill(struct client *c, int64_t deadline);
+int client_fill(struct client *c, int64_t *deadline);
 
 /* Waits until fd, not only the client's, can be read.  1: it can (or is at its end).  0: the time is over.  -1: failed. */
 int client_wait(int fd, int64_t deadline);
@@ -46,8 +46,6 @@ int client_wait(int fd, int64_t deadline);
  */
 void client_replace(struct client *c, int fd);
 
-/* The deadline that CLIENT_IDLE comes to now, or another as it is. */
-int64_t client_deadline(struct client *c, int64_t deadline);
 int64_t client_clock(void);
 
 /* Whether the client has sent more than what was taken: it does not wait for the answers. */

@@ -6,7 +6,6 @@
 static size_t
 find_end(struct client *c, size_t limit, int64_t deadline, bool *long_line)
 {
-	int64_t wait = deadline;
 	size_t seen = 0;
 	char *lf;
 
@@ -24,10 +23,8 @@ find_end(struct client *c, size_t limit, int64_t deadline, bool *long_line)
 			c->in_start = c->in_end;
 			seen = 0;
 		}
-		deadline = client_deadline(c, deadline); /* from the first wait on */
-		if (client_fill(c, wait) == 0)
+		if (client_fill(c, &deadline) == 0)
 			return 0;
-		wait = deadline;
 	}
 }
 

@@ -46,7 +46,7 @@ struct session {
 	size_t bitmap_bytes;
 };
 
-/* What has to be looked at before the sandbox is up: what kind of thing the client is. */
+/* What has to be done before the sandbox is up: looking at what kind of thing the client is, and setting its timeout. */
 void session_prepare(struct session *s);
 
 /* Serves the client on descriptors 0 and 1 from greeting to end; how it ended stands in s->tally. */

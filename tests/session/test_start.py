@@ -116,7 +116,7 @@ def many_descriptors(folder):
 def non_blocking(folder, transport):
     """A super-server may have it so for its own use; a client that is slow is not gone for that."""
     run = new_run(folder)
-    script = "import os, sys; os.set_blocking(0, False); os.execv(sys.argv[1], sys.argv[1:])"
+    script = "import os, sys; os.set_blocking(0, False); os.execvp(sys.argv[1], sys.argv[1:])"
     with pt.Session(run, transport, [sys.executable, "-c", script]) as c:
         c.log_in()
         for _ in range(3):
