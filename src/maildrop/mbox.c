@@ -64,19 +64,19 @@ feed_file(struct mbox_scan *scan, int fd, unsigned char *buf, uint64_t *scanned)
 }
 
 /*
- * Room for the messages from position on, as many as are likely.  What is not used costs nothing, while a list that grows by
+ * Room for as many messages as the file is likely to hold.  What is not used costs one huge page at most, while a list that grows by
  * doubling touches most of its pages twice.  Where memory is short, that is how it has to grow.
  */
 static void
-expect_messages(struct mbox_list *list, int fd, uint64_t position)
+expect_messages(struct mbox_list *list, int fd)
 {
-	uint64_t more, most = MESSAGES_MAX - list->count;
+	uint64_t likely;
 	struct stat st;
 
-	if (fstat(fd, &st) == -1 || (uint64_t)st.st_size < position)
+	if (fstat(fd, &st) == -1)
 		return;
-	more = ((uint64_t)st.st_size - position) / LIKELY_MESSAGE_BYTES + 1;
-	mbox_list_make_room(list, list->count + (uint32_t)(more < most ? more : most));
+	likely = (uint64_t)st.st_size / LIKELY_MESSAGE_BYTES + 1;
+	mbox_list_make_room(list, likely < MESSAGES_MAX ? (uint32_t)likely : MESSAGES_MAX);
 }
 
 /* Adds the messages from position on. */
@@ -88,7 +88,8 @@ scan_file(int fd, uint64_t position, struct mbox_list *list, uint64_t *scanned)
 	enum mbox_scan_result result = MBOX_SCAN_FAILED;
 
 	if (scan != NULL && buf != NULL) {
-		expect_messages(list, fd, position);
+		if (position == 0)
+			expect_messages(list, fd);
 		posix_fadvise(fd, (off_t)position, 0, POSIX_FADV_SEQUENTIAL);
 		mbox_scan_begin(scan, list, position);
 		result = feed_file(scan, fd, buf, scanned);
