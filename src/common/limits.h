@@ -44,7 +44,8 @@
 /* Linux adds up the descriptors that are under way between the processes of one user, and refuses more when the sum is above the
  * sender's RLIMIT_NOFILE (unix(7), ETOOMANYREFS); so this limit bounds what all mailboxes of one owner, or all clients that
  * begin TLS, have under way together.  512 sessions (the MaxConnections= of pop3.socket and pop3s.socket) with WIRE_FDS each
- * are 8192; a server with more sessions is started by another program, and has twice the room. */
+ * are 8192; a server with more sessions is started by another program, and has twice the room.  A session that was taken over and
+ * takes nothing can have 4400 under way before its socket is full: what others with the same owner get then is [SYS/TEMP]. */
 #define DESCRIPTORS_UNDER_WAY 16384
 
 /* One line of the log, kept below what syslogd implementations cut at (RFC 3164: 1024). */

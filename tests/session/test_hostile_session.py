@@ -173,13 +173,26 @@ def malformed_after_login(folder, kind):
     else:
         bad += [("MESSAGES", w.message(w.MESSAGES, f)) for f in (
             b"", w.numbers(0, 1), w.numbers(count + 1, 1), w.numbers(0xffffffff, 1), w.numbers(1), w.numbers(1, 0),
-            w.numbers(1, count + 1), w.numbers(1, 9), w.numbers(2, 0xffffffff), w.numbers(0xffffffff, 2),
+            w.numbers(1, count + 1), w.numbers(2, 0xffffffff), w.numbers(0xffffffff, 2),
             w.numbers(1, 1) + b"x", b"\1\0\0")]
     for what, octets in bad:
         with helper_of(run) as h:
             opened(h)
             h.send(octets)
             check_over(run, h, before, "%s %r" % (what, octets))
+
+
+def more_at_once_than_go(folder):
+    """Sixteen descriptors go with one message, and no more may be asked for."""
+    run = pt.Run(folder, (), "maildir", None)
+    pt.maildir_make(run.maildrop, [("new/%d.M%d.mx" % (1795000000 + n, n), MESSAGES[0]) for n in range(20)])
+    before = state_of(run)
+    with helper_of(run) as h:
+        opened(h)
+        octets, fds = h.ask(w.message(w.MESSAGES, w.numbers(3, 16)))
+        check((octets, len(fds)) == (w.message(w.FILES, w.numbers(3)), 16), "16: %r, %d descriptors" % (octets, len(fds)))
+        h.send(w.message(w.MESSAGES, w.numbers(3, 17)))
+        check_over(run, h, before, "17 messages at once")
 
 
 def descriptors_after_login(folder, kind):
@@ -459,6 +472,7 @@ def main(folder, tap):
         tap.run("UPDATE twice, %s" % kind, update_twice, folder, kind)
         tap.run("what the session is given can only be read, %s" % kind, only_reading, folder, kind)
         tap.run("the session is killed after each message, %s" % kind, killed_at_each_point, folder, kind)
+    tap.run("more messages at once than go", more_at_once_than_go, folder)
     tap.run("arguments of the helper", arguments, folder)
     tap.run("no argument at all", no_argument, folder)
     tap.run("descriptors 0 to 2 closed at exec", missing_descriptors, folder)

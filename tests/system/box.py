@@ -272,7 +272,8 @@ def processes_at_rest(seconds=10):
         seen.append(processes())
         return (len(seen) > 1 and all(p.status["State"][0] not in "RD" for p in seen[-1]) and
                 [(p.pid, p.fds) for p in seen[-1]] == [(p.pid, p.fds) for p in seen[-2]])
-    wait_for(settled, seconds)
+    if not wait_for(settled, seconds):
+        raise RuntimeError("processes that do not come to rest: %s" % seen[-1])
     return seen[-1]
 
 
