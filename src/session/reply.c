@@ -18,6 +18,15 @@ line_room(struct session *s)
 	return client_room(&s->client, REPLY_OCTETS);
 }
 
+/* p: where what was written from start on, the last line_room(), ends. */
+static void
+end_line(struct session *s, const char *start, char *p)
+{
+	*p++ = '\r';
+	*p++ = '\n';
+	client_wrote(&s->client, (size_t)(p - start));
+}
+
 enum pop_next
 reply(struct session *s, const char *text)
 {
@@ -53,9 +62,7 @@ reply_numbers(struct session *s, const uint64_t *numbers, int count)
 		*p++ = ' ';
 		p += number_format(p, numbers[i]);
 	}
-	*p++ = '\r';
-	*p++ = '\n';
-	client_wrote(&s->client, (size_t)(p - start));
+	end_line(s, start, p);
 	return NEXT_COMMAND;
 }
 
@@ -67,9 +74,7 @@ reply_scan(struct session *s, uint32_t n, uint64_t octets)
 	p += number_format(p, n);
 	*p++ = ' ';
 	p += number_format(p, octets);
-	*p++ = '\r';
-	*p++ = '\n';
-	client_wrote(&s->client, (size_t)(p - start));
+	end_line(s, start, p);
 }
 
 void
@@ -80,7 +85,5 @@ reply_id(struct session *s, const char *before, uint32_t n, const char *id, size
 	p += number_format(p, n);
 	*p++ = ' ';
 	p = mempcpy(p, id, id_len);
-	*p++ = '\r';
-	*p++ = '\n';
-	client_wrote(&s->client, (size_t)(p - start));
+	end_line(s, start, p);
 }
