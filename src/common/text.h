@@ -12,6 +12,9 @@
  */
 bool name_possible(const char *name, size_t len);
 
+/* Whether they could be a unique-id: 1 to UNIQUE_ID_OCTETS of 0x21 to 0x7E (RFC 1939, section 7). */
+bool unique_id_possible(const char *id, size_t len);
+
 /*
  * Copies len octets of src to dst as printable ASCII: octets below 0x20, above 0x7E, '\\' and '"' become \xHH.
  * Cuts at what fits into size bytes, NUL included.  Returns dst.

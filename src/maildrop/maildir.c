@@ -257,14 +257,7 @@ maildir_verify(struct maildrop *md)
 static bool
 stands_for_itself(const char *base, size_t len)
 {
-	size_t i;
-
-	if (len < 1 || len > UNIQUE_ID_OCTETS || strncmp(base, PROCMAIL_NAME, strlen(PROCMAIL_NAME)) == 0)
-		return false;
-	for (i = 0; i < len; i++)
-		if (base[i] < 0x21 || base[i] > 0x7e)
-			return false;
-	return true;
+	return unique_id_possible(base, len) && strncmp(base, PROCMAIL_NAME, strlen(PROCMAIL_NAME)) != 0;
 }
 
 /*

@@ -8,6 +8,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "common/text.h"
 #include "session/records.h"
 
 /* Messages per bitmap message: half of WIRE_BYTES. */
@@ -329,17 +330,6 @@ helper_verify(struct session *s)
 	return true;
 }
 
-/* 1 to 70 of the characters that RFC 1939, section 7, allows. */
-static bool
-id_is_good(const char *id, size_t len)
-{
-	size_t i;
-
-	for (i = 0; i < len && id[i] >= 0x21 && id[i] <= 0x7e; i++)
-		continue;
-	return i == len && len >= 1 && len <= UNIQUE_ID_OCTETS;
-}
-
 /* Keeps the ids that are in msg.  -1 when they are not what was asked for. */
 static int
 take_ids(const struct session *s, uint32_t first)
@@ -352,7 +342,7 @@ take_ids(const struct session *s, uint32_t first)
 		return -1;
 	ids.msg = msg;
 	for (; msg.pos < msg.len; n++)
-		if (n > s->count || wire_get_text(&msg, &id, &len) == -1 || !id_is_good(id, len))
+		if (n > s->count || wire_get_text(&msg, &id, &len) == -1 || !unique_id_possible(id, len))
 			return -1;
 	if (n == first || wire_get_end(&msg) == -1)
 		return -1;

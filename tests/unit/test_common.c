@@ -31,6 +31,8 @@ test_number_parse(void **state)
 	assert_true(v == UINT64_MAX);
 	assert_int_equal(number_parse("99999999999999999999999", 23, &v), 0);
 	assert_true(v == UINT64_MAX);
+	assert_int_equal(number_parse("0000000000000000000000000000012", 31, &v), 0);
+	assert_int_equal(v, 12);
 	assert_int_equal(number_parse("", 0, &v), -1);
 	assert_int_equal(number_parse("-1", 2, &v), -1);
 	assert_int_equal(number_parse("+1", 2, &v), -1);
@@ -68,6 +70,30 @@ test_number_format(void **state)
 	}
 	check_number(4294967296u);
 	check_number(UINT64_MAX);
+}
+
+static void
+test_unique_id_possible(void **state)
+{
+	char id[UNIQUE_ID_OCTETS + 2];
+	size_t len, at;
+	int c;
+
+	(void)state;
+	for (len = 1; len <= UNIQUE_ID_OCTETS; len++) {
+		memset(id, len % 2 == 0 ? '!' : '~', sizeof(id));
+		assert_true(unique_id_possible(id, len));
+		for (at = 0; at < len; at++) {
+			for (c = 0; c < 256; c++) {
+				id[at] = (char)c;
+				if (unique_id_possible(id, len) != (c >= 0x21 && c <= 0x7e))
+					fail_msg("octet %d at %zu of %zu", c, at, len);
+			}
+			id[at] = '~';
+		}
+	}
+	assert_false(unique_id_possible(id, 0));
+	assert_false(unique_id_possible(id, UNIQUE_ID_OCTETS + 1));
 }
 
 static void
@@ -261,7 +287,8 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(test_number_parse), cmocka_unit_test(test_number_format),
-		cmocka_unit_test(test_name), cmocka_unit_test(test_escape), cmocka_unit_test(test_log_record),
+		cmocka_unit_test(test_unique_id_possible), cmocka_unit_test(test_name), cmocka_unit_test(test_escape),
+		cmocka_unit_test(test_log_record),
 		cmocka_unit_test(test_wire_fields), cmocka_unit_test(test_wire_hostile), cmocka_unit_test(test_syscall_names),
 		cmocka_unit_test(test_tls_files) };
 
