@@ -14,7 +14,8 @@ number_parse(const char *s, size_t len, uint64_t *value)
 		if (s[i] < '0' || s[i] > '9')
 			return -1;
 		digit = (uint64_t)(s[i] - '0');
-		v = v > (UINT64_MAX - digit) / 10 ? UINT64_MAX : v * 10 + digit;
+		/* The division is for what could be too much: Maildir names are read by the hundred thousand. */
+		v = i < NUMBER_DIGITS - 1 || v <= (UINT64_MAX - digit) / 10 ? v * 10 + digit : UINT64_MAX;
 	}
 	*value = v;
 	return 0;

@@ -21,10 +21,11 @@
 static const struct kind {
 	enum place place;
 	const char *info;
+	size_t len;
 } kinds[] = {
-	{ PLACE_NEW, "" },
-	{ PLACE_CUR, ":2,S" },
-	{ PLACE_CUR, ":2," },
+	{ PLACE_NEW, "", 0 },
+	{ PLACE_CUR, ":2,S", 4 },
+	{ PLACE_CUR, ":2,", 3 },
 };
 #define KIND_OTHER (sizeof(kinds) / sizeof(kinds[0]))
 
@@ -109,7 +110,7 @@ put_kind(unsigned char *first, unsigned char *p, enum place place, const char *i
 	size_t kind;
 
 	for (kind = 0; kind < KIND_OTHER; kind++)
-		if (place == kinds[kind].place && len == strlen(kinds[kind].info) && memcmp(info, kinds[kind].info, len) == 0)
+		if (place == kinds[kind].place && len == kinds[kind].len && memcmp(info, kinds[kind].info, len) == 0)
 			break;
 	*first = (unsigned char)(kind << KIND_SHIFT);
 	if (kind < KIND_OTHER)
@@ -190,7 +191,7 @@ get_kind(struct input *in, unsigned char first, enum place *place, const void **
 	if (kind < KIND_OTHER) {
 		*place = kinds[kind].place;
 		*info = kinds[kind].info;
-		*len = strlen(kinds[kind].info);
+		*len = kinds[kind].len;
 		return true;
 	}
 	if (!get_octets(in, 2, &p))
