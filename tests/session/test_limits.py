@@ -10,6 +10,7 @@ sys.dont_write_bytecode = True
 
 import os  # noqa: E402
 import select  # noqa: E402
+import signal  # noqa: E402
 import socket  # noqa: E402
 import threading  # noqa: E402
 import time  # noqa: E402
@@ -254,6 +255,27 @@ def slow_octets(folder):
         c.end()
 
 
+def stopped_now_and_then(folder):
+    """Nor do stops make it longer: they interrupt a wait, which goes on with the time that is left."""
+    run = new_run(folder, {"idle-timeout": "1"})
+    with pt.Session(run) as c:
+        c.log_in()
+        sessions = [pid for pid in pt.descendants(c.process.pid) if pt.process_status(pid).get("Name") == "postern"]
+        check(len(sessions) == 1, "sessions: %s" % sessions)
+        started = time.monotonic()
+        while not c.eof and time.monotonic() < started + GIVEN_UP:
+            for number in (signal.SIGSTOP, signal.SIGCONT):
+                try:
+                    os.kill(sessions[0], number)
+                except ProcessLookupError:
+                    break
+            c.wait_input(0.3)
+        took = time.monotonic() - started
+        check(c.eof and not c.pending, "after %.1f s the session is still open" % took)
+        check(took > 0.9, "closed after %.1f s" % took)
+        c.end()
+
+
 def failures_are_delayed(folder):
     """failure-delay is for each failure, whether the name is there or not; a right password is not delayed."""
     run = new_run(folder, {"failure-delay": "1"})
@@ -279,6 +301,10 @@ def main(folder, tap):
     for transport in ("socketpair", "TCP"):
         tap.run("a client that reads slowly over " + transport, reads_slowly, folder, transport)
     tap.run("an octet now and then", slow_octets, folder)
+    if pt.WRAPPER:
+        tap.skip("a session that is stopped now and then", "under a wrapper the processes have other names")
+    else:
+        tap.run("a session that is stopped now and then", stopped_now_and_then, folder)
     tap.run("failed logins are delayed", failures_are_delayed, folder)
 
 
