@@ -95,7 +95,7 @@ class Room:
         options = {"user": self.uid, "group": self.uid, "extra_groups": []} if os.geteuid() == 0 else {}
         with ours, open(self.folder + "/valgrind.log", "wb") as log:
             process = subprocess.Popen(
-                ["valgrind", "--quiet", "--tool=callgrind", "--trace-children=yes",
+                ["valgrind", "--quiet", "--vgdb=no", "--tool=callgrind", "--trace-children=yes",
                  "--callgrind-out-file=" + self.folder + "/out/%p", self.folder + "/postern"],
                 stdin=theirs, stdout=theirs, stderr=log, cwd="/",
                 env={"PATH": "/usr/bin:/bin", "POSTERN_CONF": self.folder + "/conf",

@@ -355,14 +355,14 @@ class Player:
             for c in list(self.open.values()):
                 c.end()
         except (Failure, OSError) as e:
-            ends = self.abandon()
-            raise Failure("%s\nafter:\n%s\nexit status: %s\nlog:\n%s" % (e, "\n".join(self.done[-8:]), ends, self.run.log_tail()))
+            raise self.failure(e)
 
-    def abandon(self):
-        """The exit statuses of what was still open; -9 where it had to be killed."""
+    def failure(self, why):
+        """Ends what is still open, and tells all there is to know."""
         for c in self.open.values():
             c.abandon()
-        return [c.status for c in self.open.values()]
+        ends = [c.status for c in self.open.values()]  # -9 where it had to be killed
+        return Failure("%s\nafter:\n%s\nexit status: %s\nlog:\n%s" % (why, "\n".join(self.done[-8:]), ends, self.run.log_tail()))
 
     def _send_packet(self, steps):
         c = self.connection("")
@@ -485,8 +485,7 @@ class Playing:
                         c.log_in(self.transcript.user)
                         c.quit()
             except (Failure, OSError) as e:
-                p.abandon()
-                raise Failure("gone after %s, over %s: %s" % (sent, p.transport, e))
+                raise p.failure("gone after %s, over %s: %s" % (sent, p.transport, e))
             run.remove()
 
     def _go_away(self, player, steps, read_answers):

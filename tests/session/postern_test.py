@@ -7,7 +7,7 @@ TLS: "TLS" is a connection as to port 995, "STLS" one that begins in clear; cert
 
 Environment: top_builddir (where the programs are); PATIENCE, the seconds that an answer may take; WRAPPER, a command that is
 put in front of postern.  "{run}" in it becomes a folder in which files called wrapper.* must be empty in the end, as in
-"valgrind -q --trace-children=yes --error-exitcode=99 --log-file={run}/wrapper.%p" (configure --disable-sandbox for that).
+"valgrind -q --vgdb=no --trace-children=yes --error-exitcode=99 --log-file={run}/wrapper.%p" (configure --disable-sandbox for that).
 """
 
 import ctypes

@@ -240,6 +240,15 @@ def process_status(pid):
         return dict(line.rstrip("\n").split(":\t", 1) for line in f if ":\t" in line)
 
 
+def open_files(folder):
+    """A process's descriptors and what they are.  One that it closes while we look is left out."""
+    fds = {}
+    for n in os.listdir(folder + "fd"):
+        with contextlib.suppress(FileNotFoundError):
+            fds[int(n)] = os.readlink(folder + "fd/" + n)
+    return fds
+
+
 def read_process(pid):
     """What /proc knows of a process; None when it is gone, or no program of ours."""
     folder = "/proc/%d/" % pid
@@ -248,7 +257,7 @@ def read_process(pid):
         if not os.path.basename(exe).startswith("postern"):
             return None
         status = process_status(pid)
-        fds = {int(n): os.readlink(folder + "fd/" + n) for n in os.listdir(folder + "fd")}
+        fds = open_files(folder)
     except OSError:
         return None
     if status["State"].startswith("Z"):

@@ -7,7 +7,7 @@ import socket
 import struct
 
 import mail
-from box import (HELPER, SOURCES, Pop, all_gone, drop_in, fetch_all, journal_mark, left_behind, logged, processes, sh,
+from box import (HELPER, SERVER, SOURCES, Pop, all_gone, drop_in, fetch_all, journal_mark, left_behind, logged, processes, sh,
                  try_login, units, write)
 
 # Each implies no_new_privs for a service with User= in systemd before 255.
@@ -23,7 +23,7 @@ CAPABILITIES = {"SETUID": 7, "SETGID": 6, "CHOWN": 0, "SYS_RESOURCE": 24, "KILL"
 
 def monitor():
     """The first process of the only session there is."""
-    return next(p for p in processes() if "postern" in p.exe and p.parent == 1)
+    return next(p for p in processes() if p.exe == SERVER and p.parent == 1)
 
 
 def inside(pid, command):
