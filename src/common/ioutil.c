@@ -74,3 +74,18 @@ pwrite_full(int fd, const void *buf, size_t len, off_t offset)
 	}
 	return 0;
 }
+
+void
+close_all(const int *fds, int count)
+{
+	int i, end;
+
+	for (i = 0; i < count; i = end) {
+		end = i + 1;
+		if (fds[i] == -1)
+			continue;
+		while (end < count && fds[end] == fds[end - 1] + 1)
+			end++;
+		close_range((unsigned)fds[i], (unsigned)fds[end - 1], 0);
+	}
+}

@@ -5,6 +5,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "common/ioutil.h"
+
 void
 wire_start(struct wire_msg *m, enum wire_type type)
 {
@@ -203,10 +205,6 @@ wire_get_end(const struct wire_msg *m)
 void
 wire_close_fds(struct wire_msg *m)
 {
-	int i;
-
-	for (i = 0; i < m->nfds; i++)
-		if (m->fds[i] != -1)
-			close(m->fds[i]);
+	close_all(m->fds, m->nfds);
 	m->nfds = 0;
 }

@@ -8,6 +8,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "common/ioutil.h"
 #include "common/text.h"
 #include "session/records.h"
 
@@ -16,10 +17,10 @@
 
 static struct wire_msg msg;
 
-/* Messages of a Maildir that were opened with the one that was wanted: those from first to before end are at hand. */
+/* Messages of a Maildir that came together, those from first to before end: open until others are wanted. */
 static struct {
-	int fds[WIRE_FDS];		/* of message base and those behind it */
-	uint32_t base, first, end;
+	int fds[WIRE_FDS];
+	uint32_t first, end;
 	uint32_t asked, asked_end;	/* what a request under way is for; 0: there is none */
 	uint32_t before, run;		/* the message that was wanted last, and how many came one behind the other until then */
 } hand;
@@ -88,8 +89,8 @@ hear(struct session *s, enum wire_type yes, enum wire_type no, unsigned long sec
 static void
 drop_hand(void)
 {
-	for (; hand.first < hand.end; hand.first++)
-		close(hand.fds[hand.first - hand.base]);
+	close_all(hand.fds, (int)(hand.end - hand.first));
+	hand.end = hand.first;
 }
 
 /* The answers that were asked for ahead and are not wanted now.  0 or -1. */
@@ -100,7 +101,7 @@ drop_asked(struct session *s)
 	int left = (hand.asked != 0) + ids.asked;
 
 	if (hand.asked != 0)
-		drop_hand(); /* before the late ones come: it is one message's descriptors at most */
+		drop_hand(); /* before the late ones come: what came together is all that is open at any time */
 	for (; left > 0; left--) {
 		if (s->helper == -1 || !answer_comes(s, patience(s)) || wire_recv(s->helper, &late) != 1)
 			return -1;
@@ -269,7 +270,7 @@ take_files(uint32_t n)
 		hand.fds[i] = msg.fds[i];
 		msg.fds[i] = -1;
 	}
-	hand.base = hand.first = n;
+	hand.first = n;
 	hand.end = end;
 	return wire_get_end(&msg);
 }
@@ -278,11 +279,11 @@ take_files(uint32_t n)
 static bool
 fill_hand(struct session *s, uint32_t n, uint32_t count)
 {
-	drop_hand();
 	if ((hand.asked != n || ids.asked) && (drop_asked(s) == -1 || ask_for(s, n, count) == -1)) {
 		over(s);
 		return false;
 	}
+	drop_hand(); /* while the helper opens the next ones */
 	if (hear(s, WIRE_FILES, WIRE_GONE, patience(s)) != YES) {
 		hand.asked = 0;
 		return false;
@@ -303,15 +304,12 @@ helper_message(struct session *s, uint32_t n)
 	hand.run = n == hand.before + 1 ? hand.run + 1 : 0;
 	hand.before = n;
 	upwards = hand.run > 1 || (hand.run == 1 && hurry);
-	for (; hand.first < n && n < hand.end; hand.first++)
-		close(hand.fds[hand.first - hand.base]); /* passed over: deleted, most likely */
-	if ((n != hand.first || n == hand.end) && !fill_hand(s, n, upwards ? WIRE_FDS : 1))
+	if ((n < hand.first || n >= hand.end) && !fill_hand(s, n, upwards ? WIRE_FDS : 1))
 		return -1;
-	hand.first++;
 	/* For a client that does not wait for answers the helper opens the next ones while we send these. */
 	if (upwards && hurry && hand.asked == 0 && hand.end <= s->count && ask_for(s, hand.end, WIRE_FDS) == -1)
 		hand.asked = 0;
-	return hand.fds[n - hand.base];
+	return hand.fds[n - hand.first];
 }
 
 bool

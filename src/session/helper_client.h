@@ -17,7 +17,7 @@ struct login_answer {
 struct login_answer helper_login(struct session *s, const char *name, size_t name_len, const char *password,
     size_t password_len, enum login_mechanism mechanism);
 
-/* Maildir: a descriptor of message n, the caller's; -1 if it is there no more. */
+/* Maildir: a descriptor of message n, open until another message is asked for; -1 if it is there no more. */
 int helper_message(struct session *s, uint32_t n);
 
 /* mbox: whether all records are still true; s->seen is refreshed. */

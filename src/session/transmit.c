@@ -160,7 +160,6 @@ enum sent
 transmit(struct session *s, uint32_t n, const char *status, uint64_t lines)
 {
 	const struct record *r = record_of(s, n);
-	enum sent sent;
 	int fd;
 
 	if (s->kind == KIND_MBOX)
@@ -168,9 +167,5 @@ transmit(struct session *s, uint32_t n, const char *status, uint64_t lines)
 	if ((fd = helper_message(s, n)) == -1)
 		return SENT_NOTHING;
 	window_start = window_end = 0;
-	sent = send_message(s, fd, r, status, lines);
-	if (sent == SENT_ALL && !client_has_more(&s->client))
-		client_flush(&s->client); /* who waits for it need not wait for close(2) */
-	close(fd);
-	return sent;
+	return send_message(s, fd, r, status, lines);
 }

@@ -123,7 +123,7 @@ def after_login_mbox(t):
         check_confined(t, found["keeper"], "lock keeper", found["monitor"])
         t.ok(len(socket_inodes(found["keeper"])) <= 2 and not [w for w in found["keeper"].fds.values() if w.startswith("/var")],
              "lock keeper: no mailbox", found["keeper"].fds)
-        check_session_files(t, found["session"], {"/var/mail/alice"})
+        check_session_files(t, found["session"], "/var/mail/alice")
         foreign = [w for w in found["helper"].fds.values() if w.startswith("/") and not
                    (w == "/dev/null" or w.startswith(("/var/mail/alice", "/var/lib/postern/alice", "/memfd:")))]
         t.equal(foreign, [], "helper, mbox: holds the mailbox, its state, and no other file")
@@ -132,27 +132,33 @@ def after_login_mbox(t):
 
 
 def check_session_files(t, session, mailbox):
-    """Behind 3 there may be the table and the mailbox, and only to read."""
+    """Behind 3 there may be the table and files of the mailbox, and only to read."""
     for fd, what in session.fds.items():
         if fd <= 3:
             continue
         with open("/proc/%d/fdinfo/%d" % (session.pid, fd)) as f:
             flags = int(re.search(r"flags:\s+(\d+)", f.read()).group(1), 8)
-        known = what in mailbox or what.startswith("/memfd:")
-        t.ok(known and (what.startswith("/memfd:") or flags & os.O_ACCMODE == os.O_RDONLY),
+        t.ok(what.startswith((mailbox, "/memfd:")) and (what.startswith("/memfd:") or flags & os.O_ACCMODE == os.O_RDONLY),
              "session after a login: descriptor %d is %s" % (fd, what), oct(flags))
 
 
 def after_login_maildir(t):
     bob = pwd.getpwnam("bob")
+    mail.make_maildir("bob", mail.MADE * 5)
     with Pop().enter("bob") as pop:
-        pop.many("RETR 1")
+        for n in range(1, 5 * len(mail.MADE) + 1):
+            pop.many("RETR %d" % n)
+        pop.many("RETR 3")
+        pop.many("RETR 3")
         found = roles()
         t.equal(sorted(found), ["helper", "monitor", "session"], "Maildir: three processes")
         check_client_side(t, found, "after a Maildir login")
         check_ids(t, found["helper"], "helper, Maildir", bob.pw_uid, bob.pw_gid, os.getgrouplist("bob", bob.pw_gid))
         check_confined(t, found["helper"], "helper, Maildir", found["monitor"])
-        check_session_files(t, found["session"], set())
+        check_session_files(t, found["session"], bob.pw_dir + "/Maildir/")
+        messages = {role: [what for what in p.fds.values() if re.search("Maildir/(new|cur)/.", what)] for role, p in found.items()}
+        t.equal([len(messages[role]) for role in ("helper", "session", "monitor")], [0, 1, 0],
+                "Maildir: of all that was fetched the last message is open, and for the session alone")
         foreign = [w for w in found["helper"].fds.values()
                    if w.startswith("/") and w != "/dev/null" and not w.startswith((bob.pw_dir + "/Maildir", "/memfd:"))]
         t.equal(foreign, [], "helper, Maildir: holds the Maildir, and no other file")

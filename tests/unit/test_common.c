@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "common/filter.h"
+#include "common/ioutil.h"
 #include "common/logrecord.h"
 #include "common/number.h"
 #include "common/text.h"
@@ -204,6 +205,57 @@ test_wire_fields(void **state)
 	close(fd);
 }
 
+/* Which of so many descriptors are open, from first on: '+' and '-'. */
+static const char *
+open_ones(int first, int count)
+{
+	static char signs[16];
+	int i;
+
+	for (i = 0; i < count; i++)
+		signs[i] = fcntl(first + i, F_GETFD) == -1 ? '-' : '+';
+	signs[count] = '\0';
+	return signs;
+}
+
+static void
+test_close_all(void **state)
+{
+	const int first = 100;
+	int fds[8], i, null = open("/dev/null", O_RDONLY);
+
+	(void)state;
+	for (i = 0; i < 10; i++)
+		assert_int_equal(dup2(null, first + i), first + i);
+	close_all(NULL, 0);
+	fds[0] = -1;
+	close_all(fds, 1);
+	assert_string_equal(open_ones(first, 10), "++++++++++");
+	fds[1] = first;
+	close_all(fds, 2);
+	assert_string_equal(open_ones(first, 10), "-+++++++++");
+	memcpy(fds, (int[]){ first + 1, first + 2, first + 4, -1, first + 5, first + 8, first + 7, first + 9 }, sizeof(fds));
+	close_all(fds, 8);
+	assert_string_equal(open_ones(first, 10), "---+--+---");
+	close(first + 3);
+	close(first + 6);
+	close(null);
+}
+
+static void
+test_close_all_and_standard_input(void **state)
+{
+	const int fds[] = { -1, 0, 1 };
+	int kept[2] = { dup(0), dup(1) }, closed;
+
+	(void)state;
+	close_all(fds, 2);
+	closed = fcntl(0, F_GETFD) == -1 && fcntl(1, F_GETFD) != -1;
+	dup2(kept[0], 0);
+	close_all(kept, 2);
+	assert_true(closed);
+}
+
 /* What a hostile peer can send. */
 static void
 test_wire_hostile(void **state)
@@ -289,7 +341,8 @@ main(void)
 	const struct CMUnitTest tests[] = { cmocka_unit_test(test_number_parse), cmocka_unit_test(test_number_format),
 		cmocka_unit_test(test_unique_id_possible), cmocka_unit_test(test_name), cmocka_unit_test(test_escape),
 		cmocka_unit_test(test_log_record),
-		cmocka_unit_test(test_wire_fields), cmocka_unit_test(test_wire_hostile), cmocka_unit_test(test_syscall_names),
+		cmocka_unit_test(test_wire_fields), cmocka_unit_test(test_close_all),
+		cmocka_unit_test(test_close_all_and_standard_input), cmocka_unit_test(test_wire_hostile), cmocka_unit_test(test_syscall_names),
 		cmocka_unit_test(test_tls_files) };
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
