@@ -40,8 +40,9 @@ Comments that say what is given:
     # over: TRANSPORT ... (REASON)      only over these, of: pipes socketpair TCP inetd TLS STLS
 
 Each is run over pipes, a socketpair and TCP, sent line by line (each answer awaited), octet by octet, and all in one packet;
-once more with descriptors 0, 1 and 2 as inetd gives them, over TLS, and after STLS; and with the client gone after every line, which must leave all as
-it was.  Under a WRAPPER, which is slow, every transport and way is tried once, and the client is gone after the last line.
+once more with descriptors 0, 1 and 2 as inetd gives them, over TLS, and after STLS; and with the client gone after every
+line, which must leave all as it was.  Where programs are slow (FEWER=1, and under a WRAPPER, which has no TLS) pipes,
+socketpair and TCP take turns in the ways, inetd's descriptors are left out, and the client is gone after the last line only.
 """
 
 import sys
@@ -462,7 +463,7 @@ class Playing:
                 break
             if step.what == "send":
                 found.append(i)
-        return found[-1:] if pt.WRAPPER else found
+        return found[-1:] if pt.FEWER else found
 
     def hanging_up(self, kind, read_answers):
         for n, cut in enumerate(self.cuts()):
@@ -504,7 +505,7 @@ def combinations(transcript):
     plain = [t for t in transcript.over if t not in ("inetd",) + pt.TLS_TRANSPORTS]
     found = []
     for kind in transcript.kinds():
-        if pt.WRAPPER:
+        if pt.FEWER:
             count = max(len(plain), len(ways)) if kind == transcript.kinds()[0] else 1
             found += [(kind, plain[i % len(plain)], ways[i % len(ways)]) for i in range(count)]
             continue
@@ -533,7 +534,7 @@ def main(folder, tap):
         count = len(playing.cuts())
         for kind in transcript.kinds():
             tap.run("%s, gone after a line and its answer (each of %d)" % (kind, count), playing.hanging_up, kind, True)
-            if not pt.WRAPPER:
+            if not pt.FEWER:
                 tap.run("%s, gone after a line with all answers unread (each of %d)" % (kind, count),
                         playing.hanging_up, kind, False)
 

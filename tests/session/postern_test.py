@@ -5,8 +5,9 @@ copies of the programs in a folder that this uid can reach: the programs do not 
 
 TLS: "TLS" is a connection as to port 995, "STLS" one that begins in clear; certificates are made by openssl(1) when first needed.
 
-Environment: top_builddir (where the programs are); PATIENCE, the seconds that an answer may take; WRAPPER, a command that is
-put in front of postern.  "{run}" in it becomes a folder in which files called wrapper.* must be empty in the end, as in
+Environment: top_builddir (where the programs are); PATIENCE, the seconds that an answer may take; FEWER, for transcripts in
+fewer ways (popscript.py); WRAPPER, a command that is put in front of postern.  "{run}" in it becomes a folder in which files
+called wrapper.* must be empty in the end, as in
 "valgrind -q --vgdb=no --trace-children=yes --error-exitcode=99 --log-file={run}/wrapper.%p" (configure --disable-sandbox for that).
 """
 
@@ -32,6 +33,7 @@ import traceback
 
 NOBODY = 65534
 WRAPPER = shlex.split(os.environ.get("WRAPPER", ""))
+FEWER = bool(WRAPPER or os.environ.get("FEWER"))
 
 # On a busy machine, that is; programs under a wrapper are up to a hundred times slower.
 PATIENCE = int(os.environ.get("PATIENCE", 120 if WRAPPER else 20))
