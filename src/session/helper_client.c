@@ -312,6 +312,12 @@ helper_message(struct session *s, uint32_t n)
 	return hand.fds[n - hand.first];
 }
 
+int
+helper_at_hand(uint32_t n)
+{
+	return n >= hand.first && n < hand.end ? hand.fds[n - hand.first] : -1;
+}
+
 bool
 helper_verify(struct session *s)
 {

@@ -20,6 +20,9 @@ struct login_answer helper_login(struct session *s, const char *name, size_t nam
 /* Maildir: a descriptor of message n, open until another message is asked for; -1 if it is there no more. */
 int helper_message(struct session *s, uint32_t n);
 
+/* The same if nobody has to be asked for it, else -1. */
+int helper_at_hand(uint32_t n);
+
 /* mbox: whether all records are still true; s->seen is refreshed. */
 bool helper_verify(struct session *s);
 

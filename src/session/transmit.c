@@ -25,8 +25,9 @@ static char window[WINDOW_BYTES];
 /* A delivery takes longer than a look at the mailbox: that it happens so often between two of them is no chance. */
 #define VERIFICATIONS 50
 
-/* What the window holds.  In a Maildir it is never kept from one message to the next. */
+/* What the window holds: bytes of the mbox, or of this message's file. */
 static uint64_t window_start, window_end;
+static uint32_t window_message;
 
 /* Reads on over EINTR and short counts; fewer than len bytes only at the end of the file.  The count, or -1. */
 static ssize_t
@@ -156,16 +157,44 @@ send_message(struct session *s, int fd, const struct record *r, const char *stat
 	return s->client.gone ? SENT_TORN : SENT_ALL;
 }
 
+/*
+ * A client that fetches one message after the other, and waits for each, takes its time to ask for the next: that one is read
+ * meanwhile.
+ */
+static void
+read_ahead(struct session *s, uint32_t n)
+{
+	int fd = helper_at_hand(n);
+	const struct record *r;
+	size_t len;
+
+	if (fd == -1)
+		return;
+	r = record_of(s, n);
+	len = r->bytes < WINDOW_BYTES ? (size_t)r->bytes : WINDOW_BYTES;
+	window_start = 0;
+	window_end = read_at(fd, window, len, 0) == (ssize_t)len ? len : 0;
+	window_message = n;
+}
+
 enum sent
 transmit(struct session *s, uint32_t n, const char *status, uint64_t lines)
 {
 	const struct record *r = record_of(s, n);
+	enum sent sent;
 	int fd;
 
 	if (s->kind == KIND_MBOX)
 		return send_message(s, s->mbox, r, status, lines);
 	if ((fd = helper_message(s, n)) == -1)
 		return SENT_NOTHING;
-	window_start = window_end = 0;
-	return send_message(s, fd, r, status, lines);
+	if (window_message != n)
+		window_start = window_end = 0;
+	window_message = n;
+	sent = send_message(s, fd, r, status, lines);
+	if (sent == SENT_ALL && !client_has_more(&s->client)) {
+		client_flush(&s->client);
+		read_ahead(s, n + 1);
+	}
+	return sent;
 }

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
-"""A Maildir and a client that does not wait for answers: messages are then opened before it asks for them, and it must not
-be able to tell.  Each list of commands is sent in one piece, and one at a time; the answers are the same."""
+"""A Maildir and messages that are opened, or read, before the client asks for them, which it must not be able to tell: for a
+client that does not wait for answers, and for one that does.  Each list of commands is sent in one piece, and one at a time;
+the answers are the same."""
 
 import sys
 
@@ -13,6 +14,7 @@ import postern_test as pt  # noqa: E402
 from postern_test import check  # noqa: E402
 
 COUNT = 60
+WINDOW = 256 * 1024  # what is read at once (session/transmit.c)
 MULTI = (b"RETR", b"TOP", b"UIDL", b"LIST", b"CAPA")
 
 
@@ -64,6 +66,43 @@ def texts(folder):
         check(status.startswith(b"+OK") and pt.unstuffed(text) == pt.wire_form(messages()[n - 1]), "RETR %d: %s" % (n, status))
 
 
+def sizes(folder):
+    """Messages that just fit into what is read at once, or just do not: the right ones, in any order, twice and cut short."""
+    lengths = [WINDOW, WINDOW + 1, 0, 2 * WINDOW, WINDOW - 1, 1, 2 * WINDOW + 1, WINDOW, WINDOW]
+    stored = [(b"%d\n" % n * length)[:length] for n, length in enumerate(lengths, 1)]
+    run = pt.Run(folder, kind="maildir")
+    pt.maildir_make(run.maildrop, [("new/%d.M%d.host" % (1700000000 + n, n), text) for n, text in enumerate(stored, 1)])
+    upwards = list(range(1, len(stored) + 1))
+    with pt.Session(run) as c:
+        c.log_in()
+        for n in upwards + upwards[::-1] + [3, 4, 4, 5, 5, 6, 8, 9]:
+            got = pt.unstuffed(c.ask_multi(b"RETR %d" % n))
+            check(got == pt.wire_form(stored[n - 1]), "RETR %d: %d octets: %s" % (n, len(got), pt.readable(got)))
+        for n in upwards:
+            check(pt.unstuffed(c.ask_multi(b"TOP %d 3" % n)) == pt.wire_form(pt.top_of(stored[n - 1], 3)), "TOP %d" % n)
+            check(pt.unstuffed(c.ask_multi(b"RETR %d" % n)) == pt.wire_form(stored[n - 1]), "RETR %d after TOP" % n)
+        c.quit()
+
+
+def shortened(folder):
+    """Files that somebody cuts when they are open already: nothing is sent for them, and the others are what they are."""
+    run = pt.Run(folder, kind="maildir")
+    names = ["new/%d.M%d.host" % (1700000000 + n, n) for n in range(1, COUNT + 1)]
+    pt.maildir_make(run.maildrop, list(zip(names, messages())))
+    cut = {7: 20, 8: 0, 12: 1}
+    with pt.Session(run) as c:
+        c.log_in()
+        for n in range(1, COUNT + 1):
+            if n == 5:
+                for which, left in cut.items():
+                    os.truncate("%s/%s" % (run.maildrop, names[which - 1]), left)
+            if n in cut:
+                c.expect(b"RETR %d" % n, b"-ERR")
+                continue
+            check(pt.unstuffed(c.ask_multi(b"RETR %d" % n)) == pt.wire_form(messages()[n - 1]), "RETR %d" % n)
+        c.quit()
+
+
 def some(chance, length):
     """Commands in a run mostly upwards, with others between them."""
     n, out = 1, []
@@ -77,6 +116,8 @@ def some(chance, length):
 def main(folder, tap):
     up = [b"RETR %d" % n for n in range(1, COUNT + 1)]
     tap.run("all of them", texts, folder)
+    tap.run("messages around what is read at once", sizes, folder)
+    tap.run("some are cut short", shortened, folder)
     tap.run("upwards, twice", same, folder, up + up)
     tap.run("downwards", same, folder, up[::-1])
     tap.run("fetched and deleted", same, folder, [x for n in range(1, COUNT + 1) for x in (b"RETR %d" % n, b"DELE %d" % n)])
