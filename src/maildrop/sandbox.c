@@ -38,7 +38,7 @@ static const struct sock_filter calls[] = {
 	/* files, within Landlock's limits */
 	FILTER_ALLOW(openat),
 	FILTER_ALLOW(close),
-	FILTER_ALLOW(close_range),
+	FILTER_ALLOW_IF(close_range, 2, 0),
 	FILTER_ALLOW(read),
 	FILTER_ALLOW(pread64),
 	FILTER_ALLOW(write),

@@ -149,7 +149,7 @@ file_state_now(int fd, struct file_state *state)
 {
 	struct stat st;
 
-#if defined(SYS_fstat) && defined(__LP64__) /* elsewhere the call has a structure of its own */
+#if defined(__x86_64__) || defined(__aarch64__) /* elsewhere the call may have a structure of its own */
 	if (syscall(SYS_fstat, fd, &st) == -1)
 		return -1;
 #else

@@ -25,7 +25,7 @@ static const struct sock_filter calls[] = {
 	FILTER_ALLOW(recvmsg),		/* the helper */
 	FILTER_ALLOW(sendmsg),
 	FILTER_ALLOW(close),
-	FILTER_ALLOW(close_range),	/* a Maildir's messages, those that came together at once */
+	FILTER_ALLOW_IF(close_range, 2, 0),	/* a Maildir's messages, those that came together at once */
 	FILTER_ALLOW(shutdown),		/* the end */
 	FILTER_ALLOW(write),		/* a client behind a pipe or a file */
 	FILTER_ALLOW(clock_gettime),	/* where the vdso does not have it */

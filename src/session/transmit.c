@@ -25,8 +25,10 @@ static char window[WINDOW_BYTES];
 /* A delivery takes longer than a look at the mailbox: that it happens so often between two of them is no chance. */
 #define VERIFICATIONS 50
 
-/* What the window holds: bytes of the mbox, or of this message's file. */
+/* What the window holds. */
 static uint64_t window_start, window_end;
+
+/* The message of a Maildir that was read whole at one time, so that it may be sent at another; 0: none. */
 static uint32_t window_message;
 
 /* Reads on over EINTR and short counts; fewer than len bytes only at the end of the file.  The count, or -1. */
@@ -159,22 +161,21 @@ send_message(struct session *s, int fd, const struct record *r, const char *stat
 
 /*
  * A client that fetches one message after the other, and waits for each, takes its time to ask for the next: that one is read
- * meanwhile.
+ * meanwhile, if all of it fits.
  */
 static void
 read_ahead(struct session *s, uint32_t n)
 {
 	int fd = helper_at_hand(n);
 	const struct record *r;
-	size_t len;
 
-	if (fd == -1)
+	if (fd == -1 || (r = record_of(s, n))->bytes > WINDOW_BYTES)
 		return;
-	r = record_of(s, n);
-	len = r->bytes < WINDOW_BYTES ? (size_t)r->bytes : WINDOW_BYTES;
+	window_message = 0;
 	window_start = 0;
-	window_end = read_at(fd, window, len, 0) == (ssize_t)len ? len : 0;
-	window_message = n;
+	window_end = r->bytes;
+	if (read_at(fd, window, (size_t)r->bytes, 0) == (ssize_t)r->bytes)
+		window_message = n;
 }
 
 enum sent
@@ -190,7 +191,7 @@ transmit(struct session *s, uint32_t n, const char *status, uint64_t lines)
 		return SENT_NOTHING;
 	if (window_message != n)
 		window_start = window_end = 0;
-	window_message = n;
+	window_message = r->bytes <= WINDOW_BYTES ? n : 0;
 	sent = send_message(s, fd, r, status, lines);
 	if (sent == SENT_ALL && !client_has_more(&s->client)) {
 		client_flush(&s->client);

@@ -505,7 +505,7 @@ def combinations(transcript):
     plain = [t for t in transcript.over if t not in ("inetd",) + pt.TLS_TRANSPORTS]
     found = []
     for kind in transcript.kinds():
-        if pt.FEWER:
+        if pt.FEWER and plain:
             count = max(len(plain), len(ways)) if kind == transcript.kinds()[0] else 1
             found += [(kind, plain[i % len(plain)], ways[i % len(ways)]) for i in range(count)]
             continue

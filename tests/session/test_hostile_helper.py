@@ -234,6 +234,35 @@ def wrong_files(folder):
             s.check_over("FILES: " + what, ("helper-failed",) if ends else ("closed",))
 
 
+def odd_among_several(folder):
+    """Of six messages that come together the second is no message: it is told as gone, and the others are sent."""
+    text = b"Subject: x\n\nbody\n"
+    path = os.path.join(folder, "one-of-several")
+    for name, octets in ((path, text), (path + ".short", text[:-1])):
+        with open(name, "wb") as f:
+            f.write(octets)
+    os.mkfifo(path + ".fifo")
+    good = os.open(path, os.O_RDONLY)
+    for odd in (os.open(path + ".short", os.O_RDONLY), os.open(path + ".fifo", os.O_RDWR), os.open(folder, os.O_RDONLY),
+                os.open("/dev/null", os.O_RDONLY), os.open(path, os.O_WRONLY), os.open(path, os.O_PATH)):
+        with Stage(folder) as s:
+            s.open_maildir(*[(0, len(text), len(pt.wire_form(text)), 0)] * 7)
+            for n, fds in ((1, [good]), (2, [good, odd, good, good, good, good])):
+                s.client.send(b"RETR %d\r\n" % n)
+                got = w.receive(s.fake.sock)
+                check(got[0] == w.message(w.MESSAGES, w.numbers(n, len(fds))), "MESSAGES is %r" % (got,))
+                s.answer(w.message(w.FILES, w.numbers(n)), fds)
+                check(s.client.read_line().startswith(b"+OK") and s.client.read_multi() == pt.wire_form(text), "RETR %d" % n)
+            s.client.expect(b"RETR 3", b"-ERR")
+            for n in (4, 5, 6, 7, 4):
+                check(s.client.ask_multi(b"RETR %d" % n) == pt.wire_form(text), "RETR %d, after the odd one" % n)
+            s.client.finish_sending()
+            check(s.rest() == b"", "more than the answers came")
+            s.check_over("an odd file among several", ("closed",))
+        os.close(odd)
+    os.close(good)
+
+
 def shrinking_message(folder):
     """A message's file that is cut while it is sent: no final dot, and never an octet that is not the file's."""
     text = b"Subject: x\n\n" + b"line of the message\n" * 100000
@@ -441,6 +470,7 @@ def main(folder, tap):
     tap.run("tables that lie", lying_tables, folder)
     tap.run("an mbox that is something else", odd_mailboxes, folder)
     tap.run("answers to MESSAGES", wrong_files, folder)
+    tap.run("an odd file among several", odd_among_several, folder)
     tap.run("a message that shrinks while it is sent", shrinking_message, folder)
     tap.run("a message that does not come to its octets", wrong_octets, folder)
     tap.run("unique-ids that are none", wrong_ids, folder)
