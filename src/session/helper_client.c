@@ -101,7 +101,7 @@ drop_asked(struct session *s)
 	int left = (hand.asked != 0) + ids.asked;
 
 	if (hand.asked != 0)
-		drop_hand(); /* before the late ones come: what came together is all that is open at any time */
+		drop_hand(); /* before the late ones come, so that never more are open than come together */
 	for (; left > 0; left--) {
 		if (s->helper == -1 || !answer_comes(s, patience(s)) || wire_recv(s->helper, &late) != 1)
 			return -1;

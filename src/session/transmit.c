@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "common/fingerprint.h"
+#include "common/ioutil.h"
 #include "session/client.h"
 #include "session/helper_client.h"
 #include "session/records.h"
@@ -174,7 +175,7 @@ read_ahead(struct session *s, uint32_t n)
 	window_message = 0;
 	window_start = 0;
 	window_end = r->bytes;
-	if (read_at(fd, window, (size_t)r->bytes, 0) == (ssize_t)r->bytes)
+	if (pread_full(fd, window, (size_t)r->bytes, 0) == IO_DONE)
 		window_message = n;
 }
 

@@ -85,7 +85,8 @@ def sizes(folder):
 
 
 def shortened(folder):
-    """Files that somebody cuts when they are open already, and not read yet: nothing is sent for them, and the others are what they are."""
+    """Files that somebody cuts when they are open already, and not read yet: nothing is sent for them, and the others are
+    what they are."""
     run = pt.Run(folder, kind="maildir")
     names = ["new/%d.M%d.host" % (1700000000 + n, n) for n in range(1, COUNT + 1)]
     pt.maildir_make(run.maildrop, list(zip(names, messages())))
