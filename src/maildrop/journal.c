@@ -51,6 +51,21 @@
 #define SMALL_REST ((uint64_t)256 << 10)
 
 /*
+ * Stripes: as long as the gap, so that the bytes of one stand where the next one goes.  They are written in ROUNDS, every
+ * ROUNDS-th stripe in a round, and a round is durable before the next begins: what a stripe needs is overwritten in the
+ * round after its own.  Only the last round needs what the first one overwrites, and has it in the slot: so one byte of ROUNDS
+ * is written twice, where a block writes all of them.  More rounds would win little and wait for the disk more often.  By
+ * measurement, 1 GiB behind 512 KiB moves in 0.6 of the time of blocks.
+ */
+#define ROUNDS 16u
+
+/* Of a block: a narrower gap has stripes that share most of their pages with others, which the disk gets once for each round. */
+#define STRIPE_LEAST 128
+
+/* In blocks: where less has the same gap, a round is too little for what it waits for the disk. */
+#define STRIPED_LEAST 8
+
+/*
  * Copied at a time: the disk begins with one while the next is being copied.  By measurement: of 512 KiB a move of 1 GiB takes 1.9
  * times as long as one without a journal, of 2 MiB 1.8 times.
  */
@@ -78,16 +93,17 @@ struct header {
 
 enum phase {
 	PHASE_MOVE = 1,	/* done bytes are in place; the next bytes are in the slot, if any */
-	PHASE_CUT	/* all are, and the nonce stands at new_size for as long as the file has not been cut */
+	PHASE_CUT,	/* all are, and the nonce stands at new_size for as long as the file has not been cut */
+	PHASE_ROUND	/* + r: and so are r rounds of the next ROUNDS * bytes; the stripes of the last round are in the slot */
 };
 
 struct entry {
 	unsigned char id[16];
 	uint64_t number;		/* from 0 */
 	uint64_t phase, done, bytes;
-	uint64_t data_hash;
+	uint64_t data_hash;		/* of the slot */
 	uint64_t before_hash;		/* of the bytes before the place of work */
-	uint64_t source_hash;		/* of the bytes that come after those in the slot */
+	uint64_t source_hash;		/* of the bytes that come after those that are at work */
 	uint64_t hash;			/* of all before */
 };
 
@@ -100,6 +116,7 @@ struct journal {
 	uint64_t total;
 	uint64_t done;			/* bytes of the stream that are durable in their place */
 	uint64_t number;		/* of the next entry */
+	uint64_t slot_hash;		/* of what was last written to a slot */
 	bool named;			/* its name is durable */
 	bool unsynced;			/* the mbox has been written to since */
 	bool marked;			/* the nonce stands in the mbox */
@@ -129,6 +146,20 @@ static uint64_t
 slot_at(const struct journal *j, uint64_t number)
 {
 	return RANGES_AT + whole_pages(j->h.count * sizeof(*j->ranges)) + number % j->h.slots * slot_bytes(j);
+}
+
+/* How many rounds of stripes an entry says are in place: their slot belongs to the entry so many before. */
+static unsigned int
+rounds_of(uint64_t phase)
+{
+	return phase > PHASE_ROUND ? (unsigned int)(phase - PHASE_ROUND) : 0;
+}
+
+/* How many bytes of the stream are at work for each one in the slot. */
+static unsigned int
+spread_of(uint64_t phase)
+{
+	return phase >= PHASE_ROUND ? ROUNDS : 1;
 }
 
 static size_t
@@ -203,6 +234,20 @@ source_of(const struct journal *j, uint64_t at)
 	uint64_t i = range_of(j, at);
 
 	return j->ranges[i].from + (at - j->starts[i]);
+}
+
+/* How far down byte at of the stream moves. */
+static uint64_t
+gap_at(const struct journal *j, uint64_t at)
+{
+	return source_of(j, at) - (j->h.first + at);
+}
+
+/* How many bytes from there on move as far. */
+static uint64_t
+left_in_range(const struct journal *j, uint64_t at)
+{
+	return j->starts[range_of(j, at) + 1] - at;
 }
 
 /*
@@ -333,33 +378,36 @@ write_pieces(const struct journal *j, int fd, const unsigned char *p, size_t byt
 	return 0;
 }
 
-/* Reads the next bytes of the stream to j->buf and writes them to the slot of the next entry. */
+/*
+ * Reads the next bytes of the stream (spread 1), or its next stripes for the last round (spread ROUNDS), to j->buf and writes them
+ * to the slot of the next entry.
+ */
 static int
-fill_slot(struct journal *j, size_t bytes, uint64_t *hash)
+fill_slot(struct journal *j, size_t bytes, unsigned int spread)
 {
 	XXH3_state_t state;
-	size_t i, n;
+	size_t i, n, piece = spread == 1 ? PIECE : (size_t)gap_at(j, j->done);
 
 	XXH3_INITSTATE(&state);
 	XXH3_64bits_reset(&state);
 	for (i = 0; i < bytes; i += n) {
-		n = (size_t)smaller(bytes - i, PIECE);
-		if (gather(j, j->done + i, j->buf + i, n) == -1 ||
+		n = (size_t)smaller(bytes - i, piece);
+		if (gather(j, j->done + i * spread + (spread - 1) * n, j->buf + i, n) == -1 ||
 		    write_pieces(j, j->fd, j->buf + i, n, slot_at(j, j->number) + i) == -1)
 			return -1;
 		XXH3_64bits_update(&state, j->buf + i, n);
 	}
-	*hash = XXH3_64bits_digest(&state);
+	j->slot_hash = XXH3_64bits_digest(&state);
 	return 0;
 }
 
 /*
- * Says that done bytes are in place, after seeing to it that they are.  bytes: how many of those that come next go into the
- * slot (and to j->buf); that is done first, since the slot belongs to the entry before the last.  Durable when it returns
- * 0.
+ * Says that j->done bytes are in place (and, in rounds of stripes, those rounds), after seeing to it that they are.  bytes: how
+ * many of those that come next go into the slot (and to j->buf); that is done first, since the slot belongs to the entry
+ * before the last.  Durable when it returns 0.
  */
 static int
-write_entry(struct journal *j, enum phase phase, uint64_t done, size_t bytes)
+write_entry(struct journal *j, uint64_t phase, size_t bytes)
 {
 	struct entry e;
 
@@ -367,12 +415,14 @@ write_entry(struct journal *j, enum phase phase, uint64_t done, size_t bytes)
 	memcpy(e.id, j->h.id, sizeof(e.id));
 	e.number = j->number;
 	e.phase = phase;
-	e.done = done;
+	e.done = j->done;
 	e.bytes = bytes;
-	if (hash_before(j, done, &e.before_hash) == -1 || hash_source(j, done + bytes, &e.source_hash) == -1)
+	if (hash_before(j, j->done, &e.before_hash) == -1 ||
+	    hash_source(j, j->done + (uint64_t)bytes * spread_of(phase), &e.source_hash) == -1)
 		return -1;
-	if ((bytes > 0 && fill_slot(j, bytes, &e.data_hash) == -1) || sync_mbox(j) == -1)
+	if ((bytes > 0 && rounds_of(phase) == 0 && fill_slot(j, bytes, spread_of(phase)) == -1) || sync_mbox(j) == -1)
 		return -1;
+	e.data_hash = bytes > 0 ? j->slot_hash : 0;
 	e.hash = XXH3_64bits(&e, offsetof(struct entry, hash));
 	if (pwrite_full(j->fd, &e, sizeof(e), (off_t)(ENTRIES_AT + e.number % 2 * PAGE)) == -1 ||
 	    fdatasync(j->fd) == -1 || make_name_durable(j) == -1)
@@ -426,16 +476,63 @@ put_across(struct journal *j, uint64_t bytes)
 	return 0;
 }
 
+/* The stripes of one round. */
+static int
+put_round(struct journal *j, size_t bytes, unsigned int round)
+{
+	size_t i, gap = (size_t)gap_at(j, j->done);
+	uint64_t slot = slot_at(j, j->number - 1 - round), at;
+	int got;
+
+	for (i = 0; i < bytes; i += gap) {
+		at = j->done + (uint64_t)i * ROUNDS + round * gap;
+		got = round == ROUNDS - 1 ? get(j->fd, j->buf, gap, slot + i) : gather(j, at, j->buf, gap);
+		if (got == -1 || put(j, j->buf, gap, j->h.first + at) == -1)
+			return -1;
+	}
+	mbox_lock_refresh(j->lock);
+	return 0;
+}
+
+/* All rounds from the one on that the last entry speaks of.  The last entry here lets the slot go. */
+static int
+put_rounds(struct journal *j, size_t bytes, unsigned int round)
+{
+	for (;;) {
+		if (put_round(j, bytes, round) == -1)
+			return -1;
+		if (++round == ROUNDS)
+			break;
+		if (write_entry(j, PHASE_ROUND + round, bytes) == -1)
+			return -1;
+	}
+	j->done += (uint64_t)bytes * ROUNDS;
+	return write_entry(j, PHASE_MOVE, 0);
+}
+
+/* How much goes into the slot when the next bytes move in stripes; 0: they do not. */
+static size_t
+striped_bytes(const struct journal *j, uint64_t gap)
+{
+	uint64_t left = left_in_range(j, j->done);
+
+	if (gap < j->h.block / STRIPE_LEAST || gap >= j->h.block / WIDE_GAP || left < STRIPED_LEAST * j->h.block)
+		return 0;
+	return (size_t)(smaller(j->h.block / gap, left / (ROUNDS * gap)) * gap);
+}
+
 static int
 step(struct journal *j)
 {
-	uint64_t gap = source_of(j, j->done) - (j->h.first + j->done), left = j->total - j->done;
-	size_t bytes = (size_t)smaller(j->h.block, left);
+	uint64_t gap = gap_at(j, j->done), left = j->total - j->done;
+	size_t bytes = (size_t)smaller(j->h.block, left), striped = striped_bytes(j, gap);
 
 	mbox_lock_refresh(j->lock);
 	if (gap >= j->h.block / WIDE_GAP && left > smaller(j->h.block, SMALL_REST))
-		return write_entry(j, PHASE_MOVE, j->done, 0) == -1 ? -1 : put_across(j, smaller(gap, left));
-	if (write_entry(j, PHASE_MOVE, j->done, bytes) == -1)
+		return write_entry(j, PHASE_MOVE, 0) == -1 ? -1 : put_across(j, smaller(gap, left));
+	if (striped > 0)
+		return write_entry(j, PHASE_ROUND, striped) == -1 ? -1 : put_rounds(j, striped, 0);
+	if (write_entry(j, PHASE_MOVE, bytes) == -1)
 		return -1;
 	return put_block(j, bytes);
 }
@@ -450,10 +547,10 @@ prepare_cut(struct journal *j)
 	if (j->cutting)
 		return 0;
 	/* Sources of the last step may stand where the nonce goes: that step must not be done again. */
-	if (!j->marked && (write_entry(j, PHASE_MOVE, j->total, 0) == -1 || put_nonce(j) == -1))
+	if (!j->marked && (write_entry(j, PHASE_MOVE, 0) == -1 || put_nonce(j) == -1))
 		return -1;
 	j->cutting = true;
-	return write_entry(j, PHASE_CUT, j->total, 0);
+	return write_entry(j, PHASE_CUT, 0);
 }
 
 static int
@@ -673,6 +770,17 @@ load(struct journal *j)
 	return VERDICT_GO_ON;
 }
 
+/* The same of an entry. */
+static bool
+entry_is_sound(const struct journal *j, const struct entry *e)
+{
+	if (e->phase < PHASE_MOVE || e->phase >= PHASE_ROUND + ROUNDS || e->done > j->total || e->bytes > j->h.block ||
+	    e->bytes > (j->total - e->done) / spread_of(e->phase))
+		return false;
+	return e->phase < PHASE_ROUND || (e->number >= rounds_of(e->phase) && e->bytes > 0 &&
+	    e->bytes % gap_at(j, e->done) == 0 && e->bytes <= left_in_range(j, e->done) / ROUNDS);
+}
+
 /* Reads one entry, and its data to j->buf.  False when it was not written whole. */
 static bool
 read_entry(const struct journal *j, unsigned int which, struct entry *e)
@@ -680,10 +788,9 @@ read_entry(const struct journal *j, unsigned int which, struct entry *e)
 	if (get(j->fd, e, sizeof(*e), ENTRIES_AT + which * PAGE) == -1 ||
 	    e->hash != XXH3_64bits(e, offsetof(struct entry, hash)) || memcmp(e->id, j->h.id, sizeof(e->id)) != 0)
 		return false;
-	if ((e->phase != PHASE_MOVE && e->phase != PHASE_CUT) || e->number % 2 != which || e->done > j->total ||
-	    e->bytes > j->h.block || e->bytes > j->total - e->done)
+	if (e->number % 2 != which || !entry_is_sound(j, e))
 		return false;
-	return e->bytes == 0 || (get(j->fd, j->buf, (size_t)e->bytes, slot_at(j, e->number)) == 0 &&
+	return e->bytes == 0 || (get(j->fd, j->buf, (size_t)e->bytes, slot_at(j, e->number - rounds_of(e->phase))) == 0 &&
 	    e->data_hash == XXH3_64bits(j->buf, (size_t)e->bytes));
 }
 
@@ -712,8 +819,8 @@ recognise(const struct journal *j, const struct entry *e)
 
 	if (j->lock->st.st_ino != j->h.ino || (uint64_t)j->lock->st.st_size < j->h.size)
 		return VERDICT_STRANGE;
-	if (hash_before(j, e->done, &before) == -1 || hash_source(j, e->done + e->bytes, &source) == -1 ||
-	    hash_end(j, &end) == -1)
+	if (hash_before(j, e->done, &before) == -1 ||
+	    hash_source(j, e->done + e->bytes * spread_of(e->phase), &source) == -1 || hash_end(j, &end) == -1)
 		return errno == ESTALE ? VERDICT_STRANGE : VERDICT_FAILED;
 	return before == e->before_hash && source == e->source_hash && end == j->h.end_hash ? VERDICT_GO_ON :
 		VERDICT_STRANGE;
@@ -749,6 +856,7 @@ take_up(struct journal *j)
 	j->named = true;
 	j->number = e.number + 1;
 	j->done = e.done;
+	j->slot_hash = e.data_hash;
 	if (e.phase == PHASE_CUT) {
 		j->marked = j->cutting = true;
 		j->done = j->total;
@@ -756,6 +864,8 @@ take_up(struct journal *j)
 	}
 	if ((verdict = recognise(j, &e)) != VERDICT_GO_ON || e.bytes == 0)
 		return verdict;
+	if (e.phase >= PHASE_ROUND)
+		return put_rounds(j, (size_t)e.bytes, rounds_of(e.phase)) == 0 ? VERDICT_GO_ON : VERDICT_FAILED;
 	return put_block(j, (size_t)e.bytes) == 0 ? VERDICT_GO_ON : VERDICT_FAILED;
 }
 

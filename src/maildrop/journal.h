@@ -3,8 +3,8 @@
  * redo journal in the state folder says how far it has come.  postern-maildrop(7) numbers the states.
  *
  * What is moved may overwrite its own source, so a block goes into the journal first (and to disk), then to its place
- * (and to disk).  Where the gap is a block or more, the source of a block stays whole while the block is written, and only
- * the progress is noted.
+ * (and to disk).  Where the gap is wide, the source of a block stays whole while the block is written, and only the progress
+ * is noted.  Where much is behind a gap that is neither wide nor narrow, it moves in stripes, few of which go into the journal.
  *
  * The caller holds the mbox's locks.  The file at lock->fd keeps its inode; mail appended behind the size that was planned
  * for (by a program that ignores locks, or after a crash) is moved down as well.

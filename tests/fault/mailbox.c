@@ -163,6 +163,9 @@ late_message(uint32_t n)
 
 /* --- an mbox --- */
 
+/* Messages of a mailbox that has many. */
+#define MANY 40
+
 static void
 mbox_nothing(const struct place *place)
 {
@@ -174,6 +177,8 @@ mbox_make(struct mailbox *mailbox, uint64_t *seed)
 {
 	static const uint32_t lengths[] = { 1, 3, 12, 40 };
 	struct text message;
+	uint64_t gap = 0;	/* before the first that moves */
+	bool moves = false;
 	uint32_t i;
 
 	mailbox->block = 32 + random_below(seed, random_below(seed, 3) == 0 ? 200 : 2000);
@@ -182,8 +187,12 @@ mbox_make(struct mailbox *mailbox, uint64_t *seed)
 		text_append(&mailbox->before, message.p, message.len);
 		if (!md_marked(mailbox->deleted, i + 1))
 			text_append(&mailbox->after, message.p, message.len);
+		moves = moves || (gap > 0 && !md_marked(mailbox->deleted, i + 1));
+		gap += moves || !md_marked(mailbox->deleted, i + 1) ? 0 : message.len;
 		free(message.p);
 	}
+	if (mailbox->count >= MANY)
+		mailbox->block = gap * (4 + random_below(seed, 12));
 }
 
 static void
@@ -272,12 +281,15 @@ ops_of(enum maildrop_kind kind)
 	return kind == KIND_MBOX ? &mbox_mailbox : &maildir_mailbox;
 }
 
-/* Few messages or, where that makes a difference, many. */
+/*
+ * Few messages or, where that makes a difference, many.  Of many in an mbox few go, so that what is behind them moves in stripes;
+ * each state of its disk costs more to try, so not many of them are.
+ */
 static uint32_t
-random_count(enum maildrop_kind kind, uint64_t *seed)
+random_count(enum maildrop_kind kind, uint64_t number, uint64_t *seed)
 {
-	if (kind == KIND_MAILDIR && random_below(seed, 4) == 0)
-		return 40 + random_below(seed, 20);
+	if (kind == KIND_MAILDIR ? random_below(seed, 4) == 0 : number % 10 == 9)
+		return MANY + random_below(seed, 20);
 	return 1 + random_below(seed, 10);
 }
 
@@ -292,12 +304,12 @@ mailbox_make(struct mailbox *mailbox, enum maildrop_kind kind, uint64_t seed)
 	for (i = 0; i < 8; i++)
 		random_below(&state, 2);
 	mailbox->kind = kind;
-	mailbox->count = random_count(kind, &state);
+	mailbox->count = random_count(kind, seed, &state);
 	if ((mailbox->deleted = calloc(2, mailbox->count / 8 + (size_t)1)) == NULL)
 		bail("memory");
 	mailbox->read = mailbox->deleted + mailbox->count / 8 + 1;
-	often = 2 + random_below(&state, 5);
-	i = random_below(&state, mailbox->count);
+	often = kind == KIND_MBOX && mailbox->count >= MANY ? 40 : 2 + random_below(&state, 5);
+	i = random_below(&state, often == 40 ? 3 : mailbox->count);
 	mailbox->deleted[i / 8] |= (unsigned char)(1u << i % 8);
 	for (i = 0; i < mailbox->count; i++)
 		if (random_below(&state, often) == 0)

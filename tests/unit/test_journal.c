@@ -178,6 +178,8 @@ make_job(struct job *job)
 	journal_block_bytes = 1 + random_below(random_below(2) == 0 ? 100 : 8000);
 	if (job->plan.count == 0)
 		make_job(job);
+	else if (random_below(3) == 0)	/* a narrow gap, and stripes if enough is behind it */
+		journal_block_bytes = (job->ranges[0].from - job->plan.first) * (4 + random_below(100));
 }
 
 static void
@@ -274,12 +276,40 @@ test_other_file(void **state)
 	assert_int_equal(unlink(moved), 0);
 }
 
+/* Where the numbers stand, and the hash over all before: see struct header and struct entry. */
+#define HEADER_NUMBERS 64
+#define HEADER_HASH 136
+#define ENTRY 4096
+#define ENTRY_NUMBERS 16
+#define ENTRY_HASH 72
+#define RANGES 12288
+
+/* The phases from this on speak of stripes, and of so many bytes for each one in the slot. */
+#define PHASE_ROUND 3
+#define ROUNDS 16
+
+/* How much of the stream is at work according to the first entry: what is behind it is looked at. */
+static uint64_t
+at_work(void)
+{
+	size_t len;
+	unsigned char *p = read_file(journal, &len);
+	uint64_t numbers[4];
+
+	assert_true(len >= ENTRY + ENTRY_HASH);
+	memcpy(numbers, p + ENTRY + ENTRY_NUMBERS, sizeof(numbers));
+	free(p);
+	assert_int_equal(numbers[2], 0);
+	return numbers[3] * (numbers[1] >= PHASE_ROUND ? ROUNDS : 1);
+}
+
 /* Somebody who did not know has rewritten the mailbox: longer, shorter, or with other bytes where it matters. */
 static void
 test_rewritten(void **state)
 {
 	static struct job job;
 	static unsigned char other[SIZE_MAX_ + 1];
+	uint64_t place;
 	size_t len;
 	int i;
 
@@ -287,16 +317,16 @@ test_rewritten(void **state)
 	for (i = 0; i < 200; i++) {
 		make_job(&job);
 		interrupt(&job);
+		place = at_work();
 		memcpy(other, job.before, job.plan.size);
 		len = job.plan.size;
 		if (i % 3 == 0)
 			len--;
 		else if (i % 3 == 1)
 			memmove(other + 1, other, len++);
-		else
-			other[job.ranges[0].from + (job.ranges[0].bytes > journal_block_bytes ?
-				journal_block_bytes : job.ranges[0].bytes - 1)] ^= 1;
-		if (i % 3 == 2 && job.ranges[0].bytes <= journal_block_bytes) { /* not a place that is looked at */
+		else if (place < job.ranges[0].bytes)
+			other[job.ranges[0].from + place] ^= 1;
+		if (i % 3 == 2 && place >= job.ranges[0].bytes) { /* not a place that is looked at */
 			clear("journal");
 			continue;
 		}
@@ -351,14 +381,6 @@ test_not_a_file(void **state)
 }
 
 /* --- by hand --- */
-
-/* Where the numbers stand, and the hash over all before: see struct header and struct entry. */
-#define HEADER_NUMBERS 64
-#define HEADER_HASH 136
-#define ENTRY 4096
-#define ENTRY_NUMBERS 16
-#define ENTRY_HASH 72
-#define RANGES 12288
 
 static uint64_t
 odd_number(uint64_t now)
