@@ -8,6 +8,9 @@
 #include <strings.h>
 #ifdef __x86_64__
 #include <immintrin.h>
+#if __has_include(<sys/platform/x86.h>)
+#include <sys/platform/x86.h>
+#endif
 #endif
 
 #include "common/limits.h"
@@ -404,6 +407,16 @@ DEFINE_FIND(find_sse2, , masks_sse2)
 
 #define AVX2 __attribute__((target("avx2,popcnt,bmi")))
 
+/*
+ * The C library has asked the processor at the start.  To ask again, as the compiler's built-in does before main(), costs an exit
+ * to the hypervisor for each CPUID: by measurement 0.1 ms of a login.
+ */
+#ifdef CPU_FEATURE_ACTIVE
+#define HAS_AVX2 (CPU_FEATURE_ACTIVE(AVX2) && CPU_FEATURE_ACTIVE(POPCNT) && CPU_FEATURE_ACTIVE(BMI1))
+#else
+#define HAS_AVX2 (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("popcnt") && __builtin_cpu_supports("bmi"))
+#endif
+
 static inline AVX2 __attribute__((always_inline)) uint64_t
 mask_avx2(__m256i low, __m256i high, char c)
 {
@@ -438,8 +451,7 @@ mbox_finds(const struct mbox_find **result)
 	};
 
 #ifdef __x86_64__
-	finds[0].usable = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("popcnt") &&
-	    __builtin_cpu_supports("bmi");
+	finds[0].usable = HAS_AVX2;
 #endif
 	*result = finds;
 	return sizeof(finds) / sizeof(finds[0]);
