@@ -104,6 +104,26 @@ def shortened(folder):
         c.quit()
 
 
+def edited(folder):
+    """A message that somebody writes anew, as long as it was, between two commands: what is sent is of one time, where it is longer
+    than what is read at once, too."""
+    run = pt.Run(folder, kind="maildir")
+    lengths = [10, WINDOW - 1, WINDOW, WINDOW + 1, WINDOW + 5000, 3 * WINDOW]
+    names = ["new/%d.M%d.host" % (1700000000 + n, n) for n in range(1, len(lengths) + 1)]
+    before, after = ([b"\n" + letter * (length - 1) for length in lengths] for letter in (b"b", b"a"))
+    pt.maildir_make(run.maildrop, list(zip(names, before)))
+    with pt.Session(run) as c:
+        c.log_in()
+        for n in range(1, len(lengths) + 1):
+            check(pt.unstuffed(c.ask_multi(b"TOP %d 0" % n)) == pt.wire_form(pt.top_of(before[n - 1], 0)), "TOP %d" % n)
+            with open("%s/%s" % (run.maildrop, names[n - 1]), "r+b") as f:
+                f.write(after[n - 1])
+            got = pt.unstuffed(c.ask_multi(b"RETR %d" % n))
+            check(got in (pt.wire_form(before[n - 1]), pt.wire_form(after[n - 1])),
+                  "RETR %d: %d octets before, %d after" % (n, got.count(b"b"), got.count(b"a")))
+        c.quit()
+
+
 def some(chance, length):
     """Commands in a run mostly upwards, with others between them."""
     n, out = 1, []
@@ -119,6 +139,7 @@ def main(folder, tap):
     tap.run("all of them", texts, folder)
     tap.run("messages around what is read at once", sizes, folder)
     tap.run("some are cut short", shortened, folder)
+    tap.run("some are written anew between two commands", edited, folder)
     tap.run("upwards, twice", same, folder, up + up)
     tap.run("downwards", same, folder, up[::-1])
     tap.run("fetched and deleted", same, folder, [x for n in range(1, COUNT + 1) for x in (b"RETR %d" % n, b"DELE %d" % n)])
