@@ -54,16 +54,30 @@ put_index(struct fuzz_input piece, const struct stat *st, unsigned mend)
 		fuzz_file("state/index", file, len);
 }
 
+/* Its parts stand one behind the other in the input, which would be too long for the fuzzer otherwise; the slots are zeros. */
+static void
+lay_out_journal(unsigned char *file, size_t size, struct fuzz_input piece)
+{
+	static const struct { size_t at, len; } parts[] = { { 0, 144 }, { 4096, 80 }, { 8192, 80 }, { 12288, PART_BYTES } };
+	struct fuzz_input part;
+	size_t i;
+
+	memset(file, 0, size);
+	for (i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+		part = fuzz_piece(&piece, parts[i].len);
+		memcpy(file + parts[i].at, part.p, part.len);
+	}
+}
+
 static void
 put_journal(struct fuzz_input piece, const struct stat *st, unsigned mend)
 {
-	static unsigned char file[PART_BYTES * 2];
+	static unsigned char file[12288 + PART_BYTES];
 	struct journal_start h;
-	size_t len = piece.len < sizeof(file) ? piece.len : sizeof(file);
 
-	if (len < sizeof(h))
+	if (piece.len == 0)
 		return;
-	memcpy(file, piece.p, len);
+	lay_out_journal(file, sizeof(file), piece);
 	if ((mend & MEND_JOURNAL) != 0) {
 		memcpy(&h, file, sizeof(h));
 		memcpy(h.magic, "postern journal", sizeof(h.magic));
@@ -72,7 +86,7 @@ put_journal(struct fuzz_input piece, const struct stat *st, unsigned mend)
 			h.size = (uint64_t)st->st_size;
 		memcpy(file, &h, sizeof(h));
 	}
-	fuzz_file("state/journal", file, len);
+	fuzz_file("state/journal", file, sizeof(file));
 }
 
 static void

@@ -50,6 +50,14 @@ def index(count, *records):
     return head + b"".join(struct.pack("=4Q", *r) for r in records) + sizes + bytes(-len(sizes) % 8)
 
 
+def journal(gap, *entries):
+    """As tests/fuzz/fuzz_state.c lays it out and mends it, for MBOX: all behind the first octets moves to the front.  entries:
+    number, phase, done, bytes."""
+    left = len(MBOX) - gap
+    head = bytes(80) + struct.pack("=8Q", 0, left, 16, 2, 1, 0, 0, 0)
+    return head + b"".join(bytes(16) + struct.pack("=8Q", *e, 0, 0, 0, 0) for e in entries) + struct.pack("=2Q", gap, left)
+
+
 COMMANDS = b"\r\n".join([
     b"CAPA", b"NOOP", b"STAT", b"LIST", b"LIST 1", b"UIDL", b"UIDL 2", b"RETR 1", b"TOP 2 1", b"TOP 1 0", b"LAST", b"DELE 1",
     b"DELE 1", b"RSET", b"RETR 2", b"DELE 2", b"retr 99999999999999999999", b"USER x", b"QUIT", b""])
@@ -81,9 +89,10 @@ SEEDS = {
     "state": [
         bytes([17]) + part(MBOX) + part(index(2, (48, 52, 58, 0), (150, 60, 60, 0))) + part(b"") + part(b"1 2 3\n") + UNIQUE_IDS +
         piece(message(5, struct.pack("=I", 1) + text(b"\1"))) + piece(message(7, struct.pack("=I", 1))),
-        bytes([12]) + part(MBOX) + part(b"") + part(bytes(80) + struct.pack("=8Q", 0, 100, 0, 4096, 1, 1, 0, 0) + bytes(12300)) + part(b"") +
-        UNIQUE_IDS,
+        bytes([12]) + part(MBOX) + part(b"") + part(journal(30, (2, 1, 0, 16), (1, 1, 0, 0))) + part(b"") + UNIQUE_IDS,
         bytes([3]) + part(MBOX * 2) + part(index(1, (48, 52, 58, 0))) + part(b"") + part(b"") + piece(message(3)) + UNIQUE_IDS,
+        bytes([28]) + part(MBOX) + part(b"") + part(journal(4, (4, 6, 0, 4), (3, 5, 0, 4))) + part(b"") + UNIQUE_IDS,
+        bytes([28]) + part(MBOX) + part(b"") + part(journal(4, (2, 1, 64, 0), (3, 2, len(MBOX) - 4, 0))) + part(b"") + UNIQUE_IDS,
     ],
     "mbox_scan": [bytes([n]) + box for n in (0, 7, 255) for box in (MBOX, INTERNAL, MBOX.replace(b"\n", b"\r\n"), b"\n\n", b"x")],
     "session": [
