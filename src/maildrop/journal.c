@@ -853,6 +853,9 @@ take_up(struct journal *j)
 		return verdict;
 	if (!newest_entry(j, &e))
 		return VERDICT_NOTHING_DONE;
+	/* It was read from memory, perhaps: who wrote it may have been killed before the disk had it. */
+	if (fdatasync(j->fd) == -1 || fsync(j->folder) == -1)
+		return VERDICT_FAILED;
 	j->named = true;
 	j->number = e.number + 1;
 	j->done = e.done;
@@ -903,7 +906,8 @@ recover(struct journal *j)
 	case VERDICT_NOTHING_DONE:
 		return drop(j, "nothing-done");
 	case VERDICT_ALL_DONE:
-		return drop(j, "all-done");
+		/* Who cut it may have been killed before the disk had the new size. */
+		return fsync(j->lock->fd) == -1 ? JOURNAL_FAILED : drop(j, "all-done");
 	case VERDICT_STRANGE:
 		return set_aside(j);
 	case VERDICT_FAILED:

@@ -3,7 +3,8 @@
  * found after each of these calls: all that was synced, and of the rest nothing, everything, or any sectors.  Names
  * (create, rename, unlink) are durable when the folder is synced; before that, the first so many of them are.  Then the
  * next login has to find the mailbox as it was before or after the UPDATE, plus what was appended; and power fails
- * during that recovery, too.  See workers.h for the arguments.
+ * during that recovery, too, and during one after a kill, when what the killed one wrote is still on its way to the disk.
+ * See workers.h for the arguments.
  */
 #include "tracer.h"
 #include "workers.h"
@@ -17,6 +18,13 @@
 #include <unistd.h>
 
 #define TRIALS 4
+
+/*
+ * UPDATE of every 8th mailbox is killed after each of its calls (some, of many), and power fails in one of the first calls of the
+ * next login.
+ */
+#define KILLED_OF 8
+#define KILLED_STATES 4
 #define SECTOR 512u
 
 /* --- what happened --- */
@@ -262,26 +270,36 @@ record(void *arg, pid_t child, const struct traced_call *call)
 	}
 }
 
+/* The call after which the run is killed; 0: none. */
+static uint32_t kill_at;
+
 static enum trace_verdict
 let_go(void *arg, uint32_t which, const struct traced_call *call, uint64_t *value)
 {
 	(void)arg;
-	(void)which;
 	(void)call;
 	(void)value;
-	return TRACE_GO_ON;
+	return which == kill_at ? TRACE_KILL_AFTER : TRACE_GO_ON;
 }
 
-static void
-record_run(struct worker *w, void (*body)(void *arg))
+/* Adds a run to the history.  How many calls it made. */
+static uint32_t
+record_more(struct worker *w, void (*body)(void *arg))
 {
 	struct tracer tracer = { .before = let_go, .after = record, .arg = w };
 	bool killed;
+	uint32_t calls = tracer_run(&tracer, body, w, &killed);
 
-	history_begin();
-	tracer_run(&tracer, body, w, &killed);
 	if (*w->durable && history->durable == NOWHERE)
 		history->durable = history->count;
+	return calls;
+}
+
+static uint32_t
+record_run(struct worker *w, void (*body)(void *arg))
+{
+	history_begin();
+	return record_more(w, body);
 }
 
 /* --- what the disk holds --- */
@@ -451,16 +469,34 @@ try_state(struct worker *w, uint32_t end, enum luck luck)
 	}
 }
 
+/* UPDATE is killed after so many calls, and power fails while the next login recovers. */
+static void
+try_killed(struct worker *w, uint32_t calls)
+{
+	uint32_t killed, end;
+
+	worker_begin(w);
+	kill_at = calls;
+	record_run(w, update_body);
+	kill_at = 0;
+	killed = history->count;
+	record_more(w, login_body);
+	for (end = killed + 1; end <= history->count && end <= killed + KILLED_STATES; end++) {
+		try_state(w, end, LUCK_NOTHING);
+		try_state(w, end, LUCK_SOME);
+	}
+}
+
 static void
 try_all(struct worker *w)
 {
-	uint32_t end, i;
+	uint32_t end, i, calls;
 
 	if (history == NULL && (history = calloc(1, sizeof(*history))) == NULL)
 		bail("memory");
 	set_paths(w);
 	worker_begin(w);
-	record_run(w, update_body);
+	calls = record_run(w, update_body);
 	if (!*w->durable)
 		bail("an UPDATE without any crash is wrong");
 	for (end = 0; end <= history->count; end++) {
@@ -469,6 +505,8 @@ try_all(struct worker *w)
 		for (i = 2; i < TRIALS; i++)
 			try_state(w, end, LUCK_SOME);
 	}
+	for (i = 1; w->seed % KILLED_OF == 1 && i <= calls; i += 1 + calls / 100)
+		try_killed(w, i);
 	history_clear(history);
 }
 
