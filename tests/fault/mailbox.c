@@ -183,7 +183,7 @@ mbox_make(struct mailbox *mailbox, uint64_t *seed)
 
 	mailbox->block = 32 + random_below(seed, random_below(seed, 3) == 0 ? 200 : 2000);
 	for (i = 0; i < mailbox->count; i++) {
-		message = random_message(seed, i, lengths[random_below(seed, 4)]);
+		message = random_message(seed, i, lengths[random_below(seed, mailbox->count >= MANY && i < 6 ? 2 : 4)]);
 		text_append(&mailbox->before, message.p, message.len);
 		if (!md_marked(mailbox->deleted, i + 1))
 			text_append(&mailbox->after, message.p, message.len);
@@ -299,6 +299,7 @@ mailbox_make(struct mailbox *mailbox, enum maildrop_kind kind, uint64_t seed)
 {
 	uint64_t state = seed * 0x9e3779b97f4a7c15u + 0x632be59bd9b4e019u;
 	uint32_t i, often;
+	bool striped;
 
 	memset(mailbox, 0, sizeof(*mailbox));
 	for (i = 0; i < 8; i++)
@@ -308,9 +309,13 @@ mailbox_make(struct mailbox *mailbox, enum maildrop_kind kind, uint64_t seed)
 	if ((mailbox->deleted = calloc(2, mailbox->count / 8 + (size_t)1)) == NULL)
 		bail("memory");
 	mailbox->read = mailbox->deleted + mailbox->count / 8 + 1;
-	often = kind == KIND_MBOX && mailbox->count >= MANY ? 40 : 2 + random_below(&state, 5);
-	i = random_below(&state, often == 40 ? 3 : mailbox->count);
+	striped = kind == KIND_MBOX && mailbox->count >= MANY;
+	often = striped ? 40 : 2 + random_below(&state, 5);
+	i = random_below(&state, striped ? 3 : mailbox->count);
 	mailbox->deleted[i / 8] |= (unsigned char)(1u << i % 8);
+	/* What is between the two moves before the stripes do, which have the other slot then. */
+	if (striped && seed % 20 == 9)
+		mailbox->deleted[0] |= (unsigned char)(1u << (i + 2));
 	for (i = 0; i < mailbox->count; i++)
 		if (random_below(&state, often) == 0)
 			mailbox->deleted[i / 8] |= (unsigned char)(1u << i % 8);
