@@ -7,7 +7,7 @@
  *	 4096	struct entry		even numbers
  *	 8192	struct entry		odd numbers
  *	12288	the ranges
- *	then	one or two slots for the data of the last two entries
+ *	then	one or two slots for the data of entries, in turns like these
  * The valid entry with the highest number counts.  It is never overwritten by the next one, so a torn write leaves it.
  */
 #include "maildrop/journal.h"
@@ -40,6 +40,7 @@
 
 /* How much of the mbox around the place of work is hashed, to know the file again. */
 #define SAMPLE_BYTES 4096u
+#define STRIPE_SAMPLE_BYTES 512u
 
 /* Gaps of less are read along with what is around them: a read costs as much as copying so many bytes. */
 #define READ_OVER 16384u
@@ -103,7 +104,7 @@ struct entry {
 	uint64_t phase, done, bytes;
 	uint64_t data_hash;		/* of the slot */
 	uint64_t before_hash;		/* of the bytes before the place of work */
-	uint64_t source_hash;		/* of the bytes that come after those that are at work */
+	uint64_t source_hash;		/* of the bytes after those at work, and of those that the round reads */
 	uint64_t hash;			/* of all before */
 };
 
@@ -308,17 +309,40 @@ hash_before(const struct journal *j, uint64_t done, uint64_t *hash)
 
 /* What the next step reads first.  It stays as it is until that step's entry is durable. */
 static int
-hash_source(const struct journal *j, uint64_t at, uint64_t *hash)
+hash_next(const struct journal *j, uint64_t at, uint64_t *hash)
 {
-	uint64_t i, from;
+	uint64_t from;
 
-	if (at == j->total) {
-		*hash = 0;
+	*hash = 0;
+	if (at == j->total)
 		return 0;
-	}
-	i = range_of(j, at);
 	from = source_of(j, at);
-	return hash_of(j->lock->fd, from, from + smaller(SAMPLE_BYTES, j->starts[i + 1] - at), hash);
+	return hash_of(j->lock->fd, from, from + smaller(SAMPLE_BYTES, left_in_range(j, at)), hash);
+}
+
+/* Adds the beginnings of what a round reads: so that none is done again over the next one, and none over what others have moved. */
+static int
+hash_round(const struct journal *j, const struct entry *e, uint64_t *hash)
+{
+	uint64_t i, from, pair[2], gap = gap_at(j, e->done);
+
+	for (i = 0; i < e->bytes; i += gap) {
+		from = source_of(j, e->done + i * ROUNDS + rounds_of(e->phase) * gap);
+		pair[0] = *hash;
+		if (hash_of(j->lock->fd, from, from + smaller(STRIPE_SAMPLE_BYTES, gap), &pair[1]) == -1)
+			return -1;
+		*hash = XXH3_64bits(pair, sizeof(pair));
+	}
+	return 0;
+}
+
+/* The last round reads the slot, which has a hash of its own. */
+static int
+hash_source(const struct journal *j, const struct entry *e, uint64_t *hash)
+{
+	if (hash_next(j, e->done + e->bytes * spread_of(e->phase), hash) == -1)
+		return -1;
+	return e->phase < PHASE_ROUND || rounds_of(e->phase) == ROUNDS - 1 ? 0 : hash_round(j, e, hash);
 }
 
 /* Behind the new end and its nonce nothing is written before the file is cut. */
@@ -417,8 +441,7 @@ write_entry(struct journal *j, uint64_t phase, size_t bytes)
 	e.phase = phase;
 	e.done = j->done;
 	e.bytes = bytes;
-	if (hash_before(j, j->done, &e.before_hash) == -1 ||
-	    hash_source(j, j->done + (uint64_t)bytes * spread_of(phase), &e.source_hash) == -1)
+	if (hash_before(j, j->done, &e.before_hash) == -1 || hash_source(j, &e, &e.source_hash) == -1)
 		return -1;
 	if ((bytes > 0 && rounds_of(phase) == 0 && fill_slot(j, bytes, spread_of(phase)) == -1) || sync_mbox(j) == -1)
 		return -1;
@@ -707,9 +730,8 @@ journal_exists(int folder)
 
 enum verdict {
 	VERDICT_GO_ON,
-	VERDICT_NOTHING_DONE,	/* the mbox had not been touched */
 	VERDICT_ALL_DONE,	/* the file has been cut */
-	VERDICT_STRANGE,	/* not of this file */
+	VERDICT_STRANGE,	/* not of this file, or damaged */
 	VERDICT_FAILED		/* errno */
 };
 
@@ -738,7 +760,7 @@ ranges_are_sound(const struct journal *j)
 	return sum == j->h.new_size - j->h.first;
 }
 
-/* Header and ranges.  One that is not whole was never acted on. */
+/* Header and ranges.  One that has its name was whole once. */
 static enum verdict
 load(struct journal *j)
 {
@@ -750,20 +772,16 @@ load(struct journal *j)
 	if (!S_ISREG(st.st_mode) || st.st_uid != geteuid())
 		return VERDICT_STRANGE;
 	if (get(j->fd, &j->h, sizeof(j->h), 0) == -1)
-		return errno == ESTALE ? VERDICT_NOTHING_DONE : VERDICT_FAILED;
+		return errno == ESTALE ? VERDICT_STRANGE : VERDICT_FAILED;
 	if (memcmp(j->h.magic, MAGIC, sizeof(j->h.magic)) != 0 ||
-	    j->h.hash != XXH3_64bits(&j->h, offsetof(struct header, hash)))
-		return VERDICT_NOTHING_DONE;
-	if (!header_is_sound(&j->h))
+	    j->h.hash != XXH3_64bits(&j->h, offsetof(struct header, hash)) || !header_is_sound(&j->h))
 		return VERDICT_STRANGE;
 	bytes = j->h.count * sizeof(*j->ranges);
 	if ((uint64_t)st.st_size < RANGES_AT + bytes)
-		return VERDICT_NOTHING_DONE;
+		return VERDICT_STRANGE;
 	if ((j->ranges = malloc(bytes)) == NULL || get(j->fd, j->ranges, bytes, RANGES_AT) == -1)
 		return VERDICT_FAILED;
-	if (j->h.ranges_hash != XXH3_64bits(j->ranges, bytes))
-		return VERDICT_NOTHING_DONE;
-	if (!ranges_are_sound(j))
+	if (j->h.ranges_hash != XXH3_64bits(j->ranges, bytes) || !ranges_are_sound(j))
 		return VERDICT_STRANGE;
 	if (index_ranges(j) == -1 || (j->buf = malloc((size_t)j->h.block)) == NULL)
 		return VERDICT_FAILED;
@@ -781,27 +799,32 @@ entry_is_sound(const struct journal *j, const struct entry *e)
 	    e->bytes % gap_at(j, e->done) == 0 && e->bytes <= left_in_range(j, e->done) / ROUNDS);
 }
 
-/* Reads one entry, and its data to j->buf.  False when it was not written whole. */
-static bool
+/* Reads one entry, and its data to j->buf.  1; 0 when it was not written whole; -1 when that cannot be told. */
+static int
 read_entry(const struct journal *j, unsigned int which, struct entry *e)
 {
-	if (get(j->fd, e, sizeof(*e), ENTRIES_AT + which * PAGE) == -1 ||
-	    e->hash != XXH3_64bits(e, offsetof(struct entry, hash)) || memcmp(e->id, j->h.id, sizeof(e->id)) != 0)
-		return false;
-	if (e->number % 2 != which || !entry_is_sound(j, e))
-		return false;
-	return e->bytes == 0 || (get(j->fd, j->buf, (size_t)e->bytes, slot_at(j, e->number - rounds_of(e->phase))) == 0 &&
-	    e->data_hash == XXH3_64bits(j->buf, (size_t)e->bytes));
+	if (get(j->fd, e, sizeof(*e), ENTRIES_AT + which * PAGE) == -1)
+		return errno == ESTALE ? 0 : -1;
+	if (e->hash != XXH3_64bits(e, offsetof(struct entry, hash)) || memcmp(e->id, j->h.id, sizeof(e->id)) != 0 ||
+	    e->number % 2 != which || !entry_is_sound(j, e))
+		return 0;
+	if (e->bytes == 0)
+		return 1;
+	if (get(j->fd, j->buf, (size_t)e->bytes, slot_at(j, e->number - rounds_of(e->phase))) == -1)
+		return errno == ESTALE ? 0 : -1;
+	return e->data_hash == XXH3_64bits(j->buf, (size_t)e->bytes);
 }
 
-/* The newest whole entry; its data are in j->buf. */
-static bool
+/* The newest whole entry, like read_entry(); its data are in j->buf. */
+static int
 newest_entry(const struct journal *j, struct entry *e)
 {
 	struct entry other;
-	bool first = read_entry(j, 0, e), second = read_entry(j, 1, &other);
+	int first = read_entry(j, 0, e), second = first == -1 ? -1 : read_entry(j, 1, &other);
 
-	if (!first || (second && other.number > e->number)) {
+	if (second == -1)
+		return -1;
+	if (first == 0 || (second == 1 && other.number > e->number)) {
 		*e = other;
 		return second;
 	}
@@ -819,8 +842,7 @@ recognise(const struct journal *j, const struct entry *e)
 
 	if (j->lock->st.st_ino != j->h.ino || (uint64_t)j->lock->st.st_size < j->h.size)
 		return VERDICT_STRANGE;
-	if (hash_before(j, e->done, &before) == -1 ||
-	    hash_source(j, e->done + e->bytes * spread_of(e->phase), &source) == -1 || hash_end(j, &end) == -1)
+	if (hash_before(j, e->done, &before) == -1 || hash_source(j, e, &source) == -1 || hash_end(j, &end) == -1)
 		return errno == ESTALE ? VERDICT_STRANGE : VERDICT_FAILED;
 	return before == e->before_hash && source == e->source_hash && end == j->h.end_hash ? VERDICT_GO_ON :
 		VERDICT_STRANGE;
@@ -846,13 +868,14 @@ take_up(struct journal *j)
 {
 	enum verdict verdict;
 	struct entry e;
+	int found;
 
 	if (fstat(j->lock->fd, &j->lock->st) == -1)
 		return VERDICT_FAILED;
 	if ((verdict = load(j)) != VERDICT_GO_ON)
 		return verdict;
-	if (!newest_entry(j, &e))
-		return VERDICT_NOTHING_DONE;
+	if ((found = newest_entry(j, &e)) != 1)
+		return found == 0 ? VERDICT_STRANGE : VERDICT_FAILED;
 	/* It was read from memory, perhaps: who wrote it may have been killed before the disk had it. */
 	if (fdatasync(j->fd) == -1 || fsync(j->folder) == -1)
 		return VERDICT_FAILED;
@@ -886,9 +909,9 @@ set_aside(const struct journal *j)
 
 /* Nothing to do for it. */
 static enum journal_found
-drop(const struct journal *j, const char *why)
+drop(const struct journal *j)
 {
-	log_note(LOG_NOTICE, "journal-dropped state=%s", why);
+	log_note(LOG_NOTICE, "journal-dropped state=all-done");
 	return unlinkat(j->folder, NAME, 0) == 0 ? JOURNAL_NONE : JOURNAL_FAILED;
 }
 
@@ -903,11 +926,9 @@ recover(struct journal *j)
 	switch (take_up(j)) {
 	case VERDICT_GO_ON:
 		break;
-	case VERDICT_NOTHING_DONE:
-		return drop(j, "nothing-done");
 	case VERDICT_ALL_DONE:
 		/* Who cut it may have been killed before the disk had the new size. */
-		return fsync(j->lock->fd) == -1 ? JOURNAL_FAILED : drop(j, "all-done");
+		return fsync(j->lock->fd) == -1 ? JOURNAL_FAILED : drop(j);
 	case VERDICT_STRANGE:
 		return set_aside(j);
 	case VERDICT_FAILED:

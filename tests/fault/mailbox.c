@@ -288,7 +288,7 @@ ops_of(enum maildrop_kind kind)
 static uint32_t
 random_count(enum maildrop_kind kind, uint64_t number, uint64_t *seed)
 {
-	if (kind == KIND_MAILDIR ? random_below(seed, 4) == 0 : number % 10 == 9)
+	if (kind == KIND_MAILDIR ? random_below(seed, 4) == 0 : number % 10 == 3)
 		return MANY + random_below(seed, 20);
 	return 1 + random_below(seed, 10);
 }
@@ -314,7 +314,7 @@ mailbox_make(struct mailbox *mailbox, enum maildrop_kind kind, uint64_t seed)
 	i = random_below(&state, striped ? 3 : mailbox->count);
 	mailbox->deleted[i / 8] |= (unsigned char)(1u << i % 8);
 	/* What is between the two moves before the stripes do, which have the other slot then. */
-	if (striped && seed % 20 == 9)
+	if (striped && seed % 20 == 3)
 		mailbox->deleted[0] |= (unsigned char)(1u << (i + 2));
 	for (i = 0; i < mailbox->count; i++)
 		if (random_below(&state, often) == 0)

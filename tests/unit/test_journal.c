@@ -353,12 +353,14 @@ test_torn_or_empty(void **state)
 		write_file(journal, p, at);
 		assert_int_equal(recover(), JOURNAL_NONE);
 		assert_file(mbox, job.before, job.plan.size);
+		assert_int_equal(clear("journal.strange-"), 1);
 		assert_int_equal(clear("journal"), 0);
 	}
 	p[4096 + 20] ^= 1; /* the only entry */
 	write_file(journal, p, len);
 	assert_int_equal(recover(), JOURNAL_NONE);
 	assert_file(mbox, job.before, job.plan.size);
+	assert_int_equal(clear("journal.strange-"), 1);
 	assert_int_equal(clear("journal"), 0);
 	free(p);
 }
@@ -482,6 +484,7 @@ test_forged(void **state)
 	write_file(journal, p, len);
 	free(p);
 	assert_int_equal(recover(), JOURNAL_NONE);
+	assert_int_equal(clear("journal.strange-"), 1);
 }
 
 /* No room for the journal: nothing has happened. */
