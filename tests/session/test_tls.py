@@ -449,13 +449,20 @@ def read_until(stream, *texts):
 # What is spoken
 
 
+def let_end(c):
+    """A server whose handshake has failed: it ends by itself, and says why before; the client may have heard of it earlier."""
+    c.hang_up()
+    c.process.wait(pt.PATIENCE)
+    pt.Connection.live -= 1
+
+
 def handshake(run, context, name="localhost", session=None):
     """The TLS object after a whole session, or None when the handshake fails."""
     c = pt.Connection(run, "TLS", handshake=False)
     try:
         c.handshake(context, name, session)
     except (ssl.SSLError, pt.Failure):
-        c.abandon()
+        let_end(c)
         return None
     check(c.read_line() == pt.GREETING, "no greeting")
     c.quit()
@@ -610,9 +617,7 @@ def handshake_beside(run, context):
     try:
         c.handshake(context)
     except ssl.SSLError:
-        c.hang_up()
-        c.process.wait(pt.PATIENCE)
-        pt.Connection.live -= 1
+        let_end(c)
         return None
     c.read_line()
     c.quit()
