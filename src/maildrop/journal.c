@@ -40,6 +40,8 @@
 
 /* How much of the mbox around the place of work is hashed, to know the file again. */
 #define SAMPLE_BYTES 4096u
+
+/* The same of each stripe that a round reads: there may be 128 of them, and a disk writes no less at a time. */
 #define STRIPE_SAMPLE_BYTES 512u
 
 /* Gaps of less are read along with what is around them: a read costs as much as copying so many bytes. */
