@@ -4,7 +4,6 @@
  * This file is the start-up, in its order.  Nothing of the client is read before the fork; the child that reads it puts up
  * its sandbox first, the parent becomes the monitor.
  */
-#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
@@ -22,6 +21,7 @@
 #include <syslog.h>
 #include <unistd.h>
 
+#include "common/number.h"
 #include "common/settings.h"
 #include "common/tls_files.h"
 #include "common/tunnel.h"
@@ -74,24 +74,23 @@ open_missing_descriptors(void)
 		close(fd);
 }
 
-/*
- * systemd without StandardInput=socket passes the connection as LISTEN_FDS=1.  The variable is all there is in other
- * starts, so libsystemd is loaded here only.
- */
+static bool
+variable_is(const char *name, uint64_t number)
+{
+	const char *value = getenv(name);
+	uint64_t is;
+
+	return value != NULL && number_parse(value, strlen(value), &is) == 0 && is == number;
+}
+
+/* systemd without StandardInput=socket passes the connection as descriptor 3, and says so as in sd_listen_fds(3). */
 static void
 take_passed_socket(void)
 {
-	int (*listen_fds)(int unset);
 	int listening;
 	socklen_t len = sizeof(listening);
-	void *lib;
 
-	if (getenv("LISTEN_FDS") == NULL)
-		return;
-	if ((lib = dlopen("libsystemd.so.0", RTLD_NOW | RTLD_LOCAL)) == NULL)
-		fail("LISTEN_FDS is set, and libsystemd.so.0 is missing");
-	*(void **)&listen_fds = dlsym(lib, "sd_listen_fds");
-	if (listen_fds == NULL || listen_fds(1) != 1)
+	if (!variable_is("LISTEN_PID", (uint64_t)getpid()) || !variable_is("LISTEN_FDS", 1))
 		return; /* not meant for us */
 	if (getsockopt(3, SOL_SOCKET, SO_ACCEPTCONN, &listening, &len) == -1 || listening) {
 		errno = EINVAL;

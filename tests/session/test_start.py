@@ -7,7 +7,6 @@ import sys
 
 sys.dont_write_bytecode = True
 
-import ctypes.util  # noqa: E402
 import os  # noqa: E402
 import signal  # noqa: E402
 import socket  # noqa: E402
@@ -156,6 +155,17 @@ def listen_fds_of_another(folder):
         c.quit()
 
 
+def listen_fds_listening(folder):
+    """A socket unit without Accept=yes passes what listens: no session, and nothing is taken from it."""
+    run = new_run(folder)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        os.set_inheritable(listener.fileno(), True)
+        script = 'export LISTEN_PID=$$ LISTEN_FDS=1; exec "$@" 3<&%d' % listener.fileno()
+        done = subprocess.run(["sh", "-c", script, "sh"] + run.command(), env=run.environment(), close_fds=False,
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=pt.PATIENCE, check=False)
+    check((done.returncode, done.stdout) == (1, b""), "exit status and output: %s %s" % (done.returncode, done.stdout))
+
+
 # The peer
 
 
@@ -287,11 +297,9 @@ def main(folder, tap):
     tap.run("all signals are blocked", session_with, folder, ["env", "--block-signal"])
     for redirections in ("<&-", ">&-", "<&- >&-", "<&- >&- 2>&-"):
         tap.run("no client: " + redirections, client_missing, folder, redirections)
-    if ctypes.util.find_library("systemd") is None:
-        tap.skip("LISTEN_FDS=1", "no libsystemd")
-    else:
-        tap.run("LISTEN_FDS=1", listen_fds, folder)
-        tap.run("LISTEN_FDS=1 of another process", listen_fds_of_another, folder)
+    tap.run("LISTEN_FDS=1", listen_fds, folder)
+    tap.run("LISTEN_FDS=1 of another process", listen_fds_of_another, folder)
+    tap.run("LISTEN_FDS=1 that listens", listen_fds_listening, folder)
     peers(folder, tap)
     kills(folder, tap)
 

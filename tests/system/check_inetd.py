@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 
 import mail
@@ -112,6 +113,33 @@ def tcpserver(t):
         sessions(t, "tcpserver")
 
 
+def said_to_syslogd(kind):
+    """What a session that only says QUIT says to a syslogd of this kind in the place of journald, which has no part in it."""
+    place, server = "/var/tmp/log", socket.socket(socket.AF_UNIX, kind)
+    if os.path.lexists(place):
+        os.unlink(place)
+    server.bind(place)
+    os.chmod(place, 0o666)
+    if kind == socket.SOCK_STREAM:
+        server.listen()
+    server.settimeout(30)
+    sh("unshare --mount sh -c 'mount --bind %s /run/systemd/journal/dev-log && echo QUIT | env -i setpriv --reuid=postern "
+       "--regid=postern --clear-groups /usr/sbin/postern'" % place)
+    with server:
+        if kind == socket.SOCK_DGRAM:
+            return server.recv(10000)
+        with server.accept()[0] as connection:
+            return connection.makefile("rb").read()
+
+
+def syslogds(t):
+    """Each has a clock of its own, so no time is said; a stream's messages end with a NUL."""
+    line = rb"<22>postern\[[0-9]+\]: session-end how=quit user=\"\" rip=local retrieved=0 octets=0 deleted=0 left=0 seconds=[0-9]+"
+    for name, kind, end in (("datagrams", socket.SOCK_DGRAM, b""), ("a stream", socket.SOCK_STREAM, b"\0")):
+        said = said_to_syslogd(kind)
+        t.ok(re.fullmatch(line + end, said), "a syslogd that takes %s" % name, said)
+
+
 def run(t):
     sh("systemctl stop pop3.socket")
     all_gone()
@@ -121,5 +149,6 @@ def run(t):
         t.section(inetd, *inetd_of_many)
     t.section(xinetd)
     t.section(tcpserver)
+    t.section(syslogds)
     sh("systemctl start pop3.socket")
     t.ok(wait_for(listening) and try_login("alice", port=PORT).startswith(b"+OK"), "systemd listens again")

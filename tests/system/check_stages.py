@@ -44,7 +44,7 @@ def kind_of(fd, what, p):
     """A descriptor in one word: what it is for."""
     inode = socket_inodes(p).get(fd)
     if inode is not None:
-        return "client" if inode in tcp_sockets() else "pair" if inode in unix_sockets(5) else "log"
+        return "client" if inode in tcp_sockets() else "pair" if inode in unix_sockets(5) else "other"
     if what.startswith("/memfd:"):
         return what.split(" ")[0]
     return what.split(":")[0]
@@ -183,7 +183,7 @@ def logged_in(t):
         pop.many("UIDL")
         found = by_role()
         t.equal(sorted(found), ["helper", "keeper", "monitor", "session", "watcher"], "logged in: five processes")
-        check_monitor(t, found["monitor"], "logged in, monitor", ["log", "pair"])
+        check_monitor(t, found["monitor"], "logged in, monitor", ["pair"])
         check_session(t, found["session"], "logged in, session", ["/memfd:postern-table", "/var/mail/alice"])
         p = found["helper"]
         check_identity(t, p, "logged in, helper", alice.pw_uid, alice.pw_gid, os.getgrouplist("alice", alice.pw_gid))
