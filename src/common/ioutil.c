@@ -1,6 +1,7 @@
 #include "common/ioutil.h"
 
 #include <errno.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 enum io_result
@@ -86,6 +87,6 @@ close_all(const int *fds, int count)
 			continue;
 		while (end < count && fds[end] == fds[end - 1] + 1)
 			end++;
-		close_range((unsigned)fds[i], (unsigned)fds[end - 1], 0);
+		syscall(SYS_close_range, (unsigned)fds[i], (unsigned)fds[end - 1], 0);
 	}
 }

@@ -87,11 +87,11 @@ wire_send(int sock, const struct wire_msg *m)
 	if (m->nfds > 0) {
 		memset(&control, 0, sizeof(control));
 		msg.msg_control = control.room;
-		msg.msg_controllen = CMSG_SPACE(bytes);
+		msg.msg_controllen = (socklen_t)CMSG_SPACE(bytes); /* POSIX's type, glibc has another */
 		c = &control.align;
 		c->cmsg_level = SOL_SOCKET;
 		c->cmsg_type = SCM_RIGHTS;
-		c->cmsg_len = CMSG_LEN(bytes);
+		c->cmsg_len = (socklen_t)CMSG_LEN(bytes);
 		memcpy(CMSG_DATA(c), m->fds, bytes);
 	}
 	do

@@ -18,6 +18,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <syslog.h>
 #include <unistd.h>
 
@@ -154,7 +155,7 @@ become_session(struct session *s, int helper)
 	session_prepare(s);
 	/* The helper's pair was made first, so the tunnel is at none of these two places yet, or at its own. */
 	if (dup2(helper, HELPER_SOCKET) == -1 || (s->tunnel != -1 && dup2(s->tunnel, TUNNEL_SESSION_END) == -1) ||
-	    close_range((unsigned)last + 1, ~0U, 0) == -1 || sandbox_enter(s->tally, 1) == -1) {
+	    syscall(SYS_close_range, last + 1, ~0U, 0) == -1 || sandbox_enter(s->tally, 1) == -1) {
 		s->tally->end = END_ERROR;
 		_exit(1);
 	}
@@ -308,7 +309,7 @@ main(int argc, char **argv)
 	give_up_root();
 	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == -1)
 		fail("prctl");
-	close_range(3, own_log == -1 ? ~0U : (unsigned)own_log - 1, 0);
+	syscall(SYS_close_range, 3, own_log == -1 ? ~0U : (unsigned)own_log - 1, 0);
 	peer_find(0, monitor.peer);
 	session.settings_broken = !read_settings(&settings, monitor.peer);
 	prepare_client();

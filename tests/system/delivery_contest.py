@@ -101,7 +101,9 @@ class Contest:
             elif client not in outside and client is not self.victim:
                 self.problem("answer to PASS: %r" % answer)
         if not inside:
-            self.problem("nobody was let in: %d times [IN-USE]" % len(outside))
+            # The one that was killed may have held it, with its answer still to come.
+            if self.victim is None or self.victim in outside:
+                self.problem("nobody was let in: %d times [IN-USE]" % len(outside))
             return None
         # The one that was killed meanwhile has left, and another may have taken its place; which of the two answers is read first
         # is chance.
