@@ -58,9 +58,9 @@ rights() {
 # Debian's common files are the administrator's choice; where there are none, the password file.
 shipped_pam_file() {
 	if [ -e "$DESTDIR$PAMDIR/common-auth" ] || [ -e /etc/pam.d/common-auth ]; then
-		echo "$SOURCES/src/helper/postern.pam"
+		echo "$SOURCES/src/pam/postern.pam"
 	else
-		echo "$SOURCES/src/helper/postern.pam.plain"
+		echo "$SOURCES/src/pam/postern.pam.plain"
 	fi
 }
 
@@ -76,7 +76,7 @@ pam() {
 }
 
 uninstall() {
-	if cmp -s "$pam_file" "$SOURCES/src/helper/postern.pam" || cmp -s "$pam_file" "$SOURCES/src/helper/postern.pam.plain"; then
+	if cmp -s "$pam_file" "$SOURCES/src/pam/postern.pam" || cmp -s "$pam_file" "$SOURCES/src/pam/postern.pam.plain"; then
 		rm -f "$pam_file"
 	elif [ -e "$pam_file" ]; then
 		say "$pam_file was changed, and stays"

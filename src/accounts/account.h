@@ -1,6 +1,6 @@
 /*
  * An attempt to log in, and the account that it is about.  This folder decides by the users file and by crypt(3) hashes; it runs in
- * the attempt's own child, as the service user: what root has opened or looked up for it is handed over.
+ * the attempt's own child, or in postern-pam, as the service user: what root has opened or looked up for it is handed over.
  */
 #ifndef ACCOUNTS_ACCOUNT_H
 #define ACCOUNTS_ACCOUNT_H
@@ -47,6 +47,12 @@ struct account {
 
 /* Sets verdict and reason. */
 void verdict(struct account *account, enum verdict v, const char *reason);
+
+/*
+ * Fills account with what the system knows of name: ids, groups, home.  Sets the verdict to RIGHT, or WRONG when there is no such
+ * name.  postern-pam asks the name service; the helper, where it is linked with musl, /etc/passwd and /etc/group.
+ */
+void account_from_system(const char *name, struct account *account);
 
 /* Whether crypt(3) makes hash of password; false for a hash that is none ("*", "!", empty). */
 bool password_matches(const char *password, const char *hash);

@@ -5,13 +5,6 @@
 
 #include "accounts/account.h"
 
-void
-verdict(struct account *account, enum verdict v, const char *reason)
-{
-	account->verdict = v;
-	snprintf(account->reason, sizeof(account->reason), "%s", reason);
-}
-
 /* What is no hash ("!", "*", empty) costs what a hash costs, by the method that passwd(1) would use. */
 static void
 pretend(const char *password, struct crypt_data *data)

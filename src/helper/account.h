@@ -1,11 +1,8 @@
-/* Whom the system knows, and whether they may be served. */
+/* Whether an account may be served. */
 #ifndef HELPER_ACCOUNT_H
 #define HELPER_ACCOUNT_H
 
 #include "accounts/account.h"
-
-/* Fills account from the name service: ids, groups, home.  Sets the verdict to RIGHT, or WRONG when there is no such name. */
-void account_from_system(const char *name, struct account *account);
 
 /*
  * What a child that need not have been root says: its strings get an end, its numbers have to be possible.  Root and uids below

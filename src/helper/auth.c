@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "accounts/pam_request.h"
 #include "common/ioutil.h"
 #include "helper/account.h"
 #include "helper/sanitize.h"
@@ -25,7 +26,6 @@ decide(const struct attempt *attempt, struct account *account)
 		[AUTH_USERS] = auth_users, [AUTH_SHADOW] = auth_shadow };
 	enum auth_method method = attempt->settings->authentication;
 
-	memset(account, 0, sizeof(*account));
 	if (attempt->personal && method != AUTH_USERS)
 		verdict(account, VERDICT_PERMANENT, "needs-users-file");
 	else if (ways[method] == NULL)
@@ -35,30 +35,25 @@ decide(const struct attempt *attempt, struct account *account)
 }
 
 /*
- * The session's socket is not this process's to write to, whatever fails here, and no file may get its number.  The alarm is for
- * one that is nobody the helper could kill: it has given up root, and the service may lack CAP_KILL.
+ * The answer's pipe is where the session's socket was, which is not this process's to write to.  The alarm is for one that is nobody
+ * the helper could kill: it has given up root, and the service may lack CAP_KILL.
  */
 static void __attribute__((noreturn))
 child(struct attempt *attempt, int out)
 {
 	static struct account account;
-	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
 	/* A helper that is stopped leaves nobody behind who waits for a module. */
-	if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) == -1 || setpgid(0, 0) == -1 || null == -1 || dup2(null, SESSION_SOCKET) == -1)
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) == -1 || setpgid(0, 0) == -1 || dup2(out, ANSWER) == -1)
 		_exit(1);
 	alarm(LOGIN_SECONDS + 1);
 	decide(attempt, &account);
-	write_full(out, &account, sizeof(account));
+	write_full(ANSWER, &account, sizeof(account));
 	_exit(0);
 }
 
-enum heard {
-	HEARD,
-	SILENT,		/* it ended without a word */
-	LATE,
-	ABANDONED	/* the session is gone, and nobody wants to know any more */
-};
+/* SILENT: it ended without a word.  ABANDONED: the session is gone, and nobody wants to know any more. */
+enum heard { HEARD, SILENT, LATE, ABANDONED };
 
 /* Reads all of len bytes from the child, in so many seconds. */
 static enum heard

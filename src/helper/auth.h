@@ -1,6 +1,6 @@
 /*
- * Is it their password?  Asked in a child of the helper that lives for one attempt: what PAM's modules load, leave open, leave
- * in memory or never come back from goes with it.  Only PAM is asked as root.
+ * Is it their password?  Asked in a child of the helper that lives for one attempt: what is loaded, left open, left in memory or
+ * never comes back goes with it.  Only PAM is asked as root, by a program of its own, postern-pam.
  */
 #ifndef HELPER_AUTH_H
 #define HELPER_AUTH_H

@@ -1,134 +1,31 @@
-/* Runs as root.  PAM: authentication and account management; no session (nobody sits at a terminal). */
-#include "helper/auth.h"
-
-#include <security/pam_appl.h>
+/* Runs as root, in the child of one attempt. */
+#include <errno.h>
 #include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
 #include <syslog.h>
+#include <unistd.h>
 
+#include "accounts/pam_request.h"
+#include "common/ioutil.h"
 #include "common/logrecord.h"
-#include "common/text.h"
-#include "helper/account.h"
+#include "helper/auth.h"
 
-/* A stack that has more to say than this wants a person. */
-#define MESSAGES 8
+#define PROGRAM PKGLIBEXECDIR "/postern-pam"
 
-struct conversation {
-	const struct attempt *attempt;
-	int passwords;		/* how often it was asked for */
-};
-
-/* The password once, the name when it is asked for openly; what modules say is for the administrator, the client hears none. */
-static int
-answer(struct conversation *c, const struct pam_message *m, struct pam_response *r)
-{
-	char escaped[256];
-
-	switch (m->msg_style) {
-	case PAM_PROMPT_ECHO_OFF:
-		r->resp = c->passwords++ == 0 ? strdup(c->attempt->password) : NULL;
-		return r->resp != NULL ? PAM_SUCCESS : PAM_CONV_ERR; /* another question is one we have no answer to */
-	case PAM_PROMPT_ECHO_ON:
-		r->resp = strdup(c->attempt->name);
-		return r->resp != NULL ? PAM_SUCCESS : PAM_BUF_ERR;
-	case PAM_ERROR_MSG:
-	case PAM_TEXT_INFO:
-		if (m->msg != NULL)
-			log_note(LOG_NOTICE, "pam-says text=\"%s\"", text_escape(escaped, sizeof(escaped), m->msg, strlen(m->msg)));
-		return PAM_SUCCESS;
-	default:
-		return PAM_CONV_ERR;
-	}
-}
-
-/* What is not handed over goes with the process, which has nothing to do then but to say so. */
-static int
-converse(int n, const struct pam_message **messages, struct pam_response **responses, void *data)
-{
-	struct pam_response *r;
-	int i, result = PAM_SUCCESS;
-
-	if (n < 1 || n > MESSAGES || (r = calloc((size_t)n, sizeof(*r))) == NULL)
-		return PAM_CONV_ERR;
-	for (i = 0; i < n && result == PAM_SUCCESS; i++)
-		result = answer(data, messages[i], &r[i]);
-	if (result == PAM_SUCCESS)
-		*responses = r;
-	return result;
-}
-
-/* The helper delays failures itself, alike for all of them (helper/login.c). */
-static void
-no_delay(int result, unsigned microseconds, void *data)
-{
-	(void)result;
-	(void)microseconds;
-	(void)data;
-}
-
-static const struct {
-	int pam;
-	enum verdict verdict;
-	const char *reason;
-} meanings[] = {
-	{ PAM_AUTH_ERR, VERDICT_WRONG, "password" },
-	{ PAM_USER_UNKNOWN, VERDICT_WRONG, "unknown" },
-	{ PAM_MAXTRIES, VERDICT_WRONG, "too-many-tries" },
-	{ PAM_PERM_DENIED, VERDICT_WRONG, "denied" },
-	{ PAM_ACCT_EXPIRED, VERDICT_WRONG, "expired" },
-	{ PAM_CRED_EXPIRED, VERDICT_WRONG, "expired" },
-	{ PAM_AUTHTOK_EXPIRED, VERDICT_WRONG, "password-expired" },
-	{ PAM_NEW_AUTHTOK_REQD, VERDICT_WRONG, "password-expired" },
-	{ PAM_CRED_INSUFFICIENT, VERDICT_TEMPORARY, "pam-credentials" },
-	{ PAM_AUTHINFO_UNAVAIL, VERDICT_TEMPORARY, "pam-unavailable" },
-	{ PAM_CONV_ERR, VERDICT_PERMANENT, "pam-conversation" },
-	{ PAM_MODULE_UNKNOWN, VERDICT_PERMANENT, "pam-module" },
-};
-
-static void
-take_result(int result, struct account *account)
-{
-	size_t i;
-
-	verdict(account, VERDICT_TEMPORARY, "pam-system");
-	for (i = 0; i < sizeof(meanings) / sizeof(meanings[0]); i++)
-		if (meanings[i].pam == result)
-			verdict(account, meanings[i].verdict, meanings[i].reason);
-}
-
-static int
-run_stack(pam_handle_t *pam, const struct attempt *attempt)
-{
-	int result;
-
-	if (strcmp(attempt->peer, "local") != 0 &&
-	    (result = pam_set_item(pam, PAM_RHOST, attempt->peer)) != PAM_SUCCESS)
-		return result;
-	if ((result = pam_set_item(pam, PAM_TTY, "postern")) != PAM_SUCCESS ||
-	    (result = pam_set_item(pam, PAM_FAIL_DELAY, (const void *)(uintptr_t)no_delay)) != PAM_SUCCESS ||
-	    (result = pam_authenticate(pam, PAM_SILENT | PAM_DISALLOW_NULL_AUTHTOK)) != PAM_SUCCESS)
-		return result;
-	return pam_acct_mgmt(pam, PAM_SILENT | PAM_DISALLOW_NULL_AUTHTOK);
-}
-
+/* That program takes this process's place, and finds the request in a pipe, which has room for it. */
 void
 auth_pam(const struct attempt *attempt, struct account *account)
 {
-	struct conversation c = { attempt, 0 };
-	const struct pam_conv conv = { converse, &c };
-	pam_handle_t *pam = NULL;
-	const void *name = NULL;
-	int result = pam_start(attempt->settings->pam_service, attempt->name, &conv, &pam);
+	struct pam_request r = { .uid = attempt->service_uid, .gid = attempt->service_gid };
+	int ask[2];
 
-	if (result == PAM_SUCCESS)
-		result = run_stack(pam, attempt);
-	if (result == PAM_SUCCESS)
-		result = pam_get_item(pam, PAM_USER, &name); /* a module may have changed it */
-	if (result != PAM_SUCCESS || name == NULL)
-		take_result(result, account);
-	else
-		account_from_system(name, account);
-	if (pam != NULL)
-		pam_end(pam, result);
+	snprintf(r.service, sizeof(r.service), "%s", attempt->settings->pam_service);
+	snprintf(r.peer, sizeof(r.peer), "%s", attempt->peer);
+	snprintf(r.name, sizeof(r.name), "%s", attempt->name);
+	snprintf(r.password, sizeof(r.password), "%s", attempt->password);
+	if (pipe(ask) == 0 && write_full(ask[1], &r, sizeof(r)) == 0 && dup2(ask[0], REQUEST) != -1 && close(ask[0]) == 0 &&
+	    close(ask[1]) == 0)
+		execve(PROGRAM, (char *[]){ (char *)(uintptr_t)"postern-pam", NULL }, environ);
+	log_note(LOG_ERR, "pam-program path=\"%s\" error=\"%s\"", PROGRAM, strerror(errno));
+	verdict(account, VERDICT_PERMANENT, "pam-program");
 }

@@ -1,5 +1,4 @@
-/* Runs as root until what the system knows of the name is read. */
-#include "helper/account.h"
+/* Runs as root until the entry is read. */
 #include "helper/auth.h"
 #include "helper/become_user.h"
 
@@ -8,7 +7,7 @@ auth_shadow(const struct attempt *attempt, struct account *account)
 {
 	const struct spwd *entry = getspnam(attempt->name);
 
-	account_from_system(attempt->name, account);
 	become_service(attempt);
+	account_from_system(attempt->name, account);
 	shadow_check(entry, attempt, account);
 }

@@ -17,6 +17,7 @@ SPOOL = "/var/mail"
 STATE = "/var/lib/postern"
 CONF = "/etc/postern/postern.conf"
 HELPER = "/usr/libexec/postern/postern-helper"
+PAM = "/usr/libexec/postern/postern-pam"
 SERVER = "/usr/sbin/postern"
 SOURCES = "/postern/src"
 BUILD = "/postern/build"
@@ -267,7 +268,7 @@ def read_process(pid):
 
 
 def processes():
-    """All processes of postern, postern-helper and postern-tls."""
+    """All processes of postern and its programs."""
     found = (read_process(int(name)) for name in os.listdir("/proc") if name.isdigit())
     return [p for p in found if p is not None]
 

@@ -88,7 +88,7 @@ def configuration_of_systemd(t):
     sh("systemd-sysusers postern.conf")
     make("install")
     t.equal(rights(HELPER), "root:postern 4710", "sysusers.d makes the account, and installing again finds it")
-    t.ok(os.path.exists(SOURCES + "/src/helper/postern.pam.plain"), "a PAM file for systems without common-auth is shipped")
+    t.ok(os.path.exists(SOURCES + "/src/pam/postern.pam.plain"), "a PAM file for systems without common-auth is shipped")
 
 
 def run(t):

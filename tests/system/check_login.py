@@ -190,7 +190,7 @@ def fail2ban(t):
 def run(t):
     t.section(without_configuration)
     make_bad_accounts()
-    sh("cp %s/src/helper/postern.pam.plain /etc/pam.d/postern-plain" % SOURCES)
+    sh("cp %s/src/pam/postern.pam.plain /etc/pam.d/postern-plain" % SOURCES)
     t.section(refusals, "postern-plain", {})
     # Debian's stack ends in pam_deny, which has one reason for all.
     t.section(refusals, "postern", {"unknown": "password", "expired": "password"})
