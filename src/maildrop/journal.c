@@ -607,25 +607,40 @@ put_header(struct journal *j)
 	return pwrite_full(j->fd, j->ranges, bytes, RANGES_AT);
 }
 
+/*
+ * A file system without fallocate(2), as NFS before 4.2, gives room for what is written.  (posix_fallocate(3) writes in glibc, and does
+ * not in musl.)  0, or -1 with errno.
+ */
+static int
+reserve(int fd, off_t bytes)
+{
+	static const char zeros[65536];
+	off_t at;
+	int result;
+
+	do
+		result = fallocate(fd, 0, 0, bytes);
+	while (result == -1 && errno == EINTR);
+	if (result == 0 || errno != EOPNOTSUPP)
+		return result;
+	for (at = 0; at < bytes; at += (off_t)sizeof(zeros))
+		if (pwrite_full(fd, zeros, bytes - at < (off_t)sizeof(zeros) ? (size_t)(bytes - at) : sizeof(zeros), at) == -1)
+			return -1;
+	return 0;
+}
+
 /* All the room it will need; smaller blocks when the disk is nearly full. */
 static int
 allocate(struct journal *j)
 {
-	int error;
-
 	for (;;) {
 		j->h.slots = j->total > j->h.block ? 2 : 1;
-		error = posix_fallocate(j->fd, 0, (off_t)(slot_at(j, 0) + j->h.slots * slot_bytes(j)));
-		if (error == 0)
+		if (reserve(j->fd, (off_t)(slot_at(j, 0) + j->h.slots * slot_bytes(j))) == 0)
 			return 0;
-		if (error == EINTR)
-			continue;
-		if ((error != ENOSPC && error != EDQUOT && error != EFBIG) || j->h.block / 8 < BLOCK_LEAST)
-			break;
+		if ((errno != ENOSPC && errno != EDQUOT && errno != EFBIG) || j->h.block / 8 < BLOCK_LEAST)
+			return -1;
 		j->h.block /= 8;
 	}
-	errno = error;
-	return -1;
 }
 
 static int

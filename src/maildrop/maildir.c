@@ -17,11 +17,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <nettle/sha2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <syslog.h>
 #include <unistd.h>
 
@@ -455,7 +457,7 @@ seen_name(const struct name *name, char *out)
 static int
 rename_new(int from, const char *old, int to, const char *name)
 {
-	if (renameat2(from, old, to, name, RENAME_NOREPLACE) == 0)
+	if (syscall(SYS_renameat2, from, old, to, name, RENAME_NOREPLACE) == 0)
 		return 0;
 	if (errno != EINVAL && errno != ENOSYS)
 		return -1;

@@ -176,7 +176,7 @@ read_names(struct folder *f, struct listing *l, enum place place, int fd)
 
 	if (note_state(f, fd) == -1 || pile_reserve(&l->buffer, BUFFER_BYTES) == -1)
 		return -1;
-	while ((n = getdents64(fd, l->buffer.base, BUFFER_BYTES)) > 0)
+	while ((n = getdents64(fd, (void *)l->buffer.base, BUFFER_BYTES)) > 0)
 		if (add_names(l, place, (size_t)n) == -1)
 			return -1;
 	return (int)n;

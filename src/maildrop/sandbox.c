@@ -36,6 +36,11 @@ static const struct sock_filter calls[] = {
 	FILTER_ALLOW(poll),
 #endif
 	/* files, within Landlock's limits */
+#ifdef SYS_open
+	FILTER_ALLOW(open),		/* what musl calls where the others are openat and newfstatat */
+	FILTER_ALLOW(stat),
+	FILTER_ALLOW(lstat),
+#endif
 	FILTER_ALLOW(openat),
 	FILTER_ALLOW(close),
 	FILTER_ALLOW_IF(close_range, 2, 0),
@@ -51,7 +56,6 @@ static const struct sock_filter calls[] = {
 	FILTER_ALLOW(fcntl),
 	FILTER_ALLOW(ftruncate),
 	FILTER_ALLOW(fallocate),
-	FILTER_ALLOW(fstatfs),		/* posix_fallocate(3), where the file system has no fallocate */
 	FILTER_ALLOW(fadvise64),
 	FILTER_ALLOW(fsync),
 	FILTER_ALLOW(fdatasync),
@@ -77,7 +81,7 @@ static const struct sock_filter calls[] = {
 	FILTER_ALLOW(brk),
 	/* time, names, ourselves */
 	FILTER_ALLOW(clock_gettime),
-	FILTER_ALLOW(clock_nanosleep),
+	FILTER_ALLOW(clock_nanosleep),	/* nanosleep(3): glibc's, and musl's */
 	FILTER_ALLOW(nanosleep),
 	FILTER_ALLOW(getrandom),
 	FILTER_ALLOW(getpid),

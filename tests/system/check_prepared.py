@@ -103,10 +103,10 @@ def look(t, what, user, wanted="", pattern=None):
 def mboxes(t):
     """CVE-2008-2936, CVE-2008-2937, CVE-2010-2023: what stands in the spool in the place of the mbox."""
     for what, prepare, pattern in (
-            ("a link to another's mbox", lambda: os.symlink(LOOSE, MBOX), "mbox-open .*symbolic links"),
-            ("a link to one's own file", lambda: os.symlink("/home/alice/mine", MBOX), "mbox-open .*symbolic links"),
-            ("a link to nothing", lambda: os.symlink("/srv/canary/new", MBOX), "mbox-open .*symbolic links"),
-            ("a hard link to a link", lambda: hard_link_to_link(MBOX), "mbox-open .*symbolic links"),
+            ("a link to another's mbox", lambda: os.symlink(LOOSE, MBOX), "mbox-open .*(symbolic links|Symbolic link loop)"),
+            ("a link to one's own file", lambda: os.symlink("/home/alice/mine", MBOX), "mbox-open .*(symbolic links|Symbolic link loop)"),
+            ("a link to nothing", lambda: os.symlink("/srv/canary/new", MBOX), "mbox-open .*(symbolic links|Symbolic link loop)"),
+            ("a hard link to a link", lambda: hard_link_to_link(MBOX), "mbox-open .*(symbolic links|Symbolic link loop)"),
             ("a hard link to another's file", lambda: os.link(LOOSE, MBOX), "mbox-(foreign-owner|several-names)"),
             ("a hard link to one's own file", lambda: os.link("/home/alice/mine", MBOX), "mbox-several-names"),
             ("a FIFO", lambda: node(MBOX, stat.S_IFIFO, 0), "mbox-not-regular"),

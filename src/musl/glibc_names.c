@@ -1,0 +1,50 @@
+/*
+ * What libcrypt.a and libnettle.a call that musl has under other names: they were compiled for glibc, with FORTIFY.  All the rest of
+ * what they call is ISO C and POSIX, with the same types on both.
+ */
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+int __snprintf_chk(char *out, size_t size, int flag, size_t room, const char *format, ...);
+int __fprintf_chk(FILE *f, int flag, const char *format, ...);
+void __explicit_bzero_chk(void *p, size_t len, size_t room);
+void arc4random_buf(void *p, size_t len);
+
+int
+__snprintf_chk(char *out, size_t size, int flag, size_t room, const char *format, ...)
+{
+	va_list ap;
+	int n;
+
+	(void)flag;
+	va_start(ap, format);
+	n = vsnprintf(out, size < room ? size : room, format, ap);
+	va_end(ap);
+	return n;
+}
+
+/* nettle's account of the processor's features, if NETTLE_FAT_VERBOSE asks for it: the helper has no such variable. */
+int
+__fprintf_chk(FILE *f, int flag, const char *format, ...)
+{
+	(void)f;
+	(void)flag;
+	(void)format;
+	return -1;
+}
+
+void
+__explicit_bzero_chk(void *p, size_t len, size_t room)
+{
+	explicit_bzero(p, len < room ? len : room);
+}
+
+/* For salts, of at most 64 bytes: getentropy(3) does not fail up to 256. */
+void
+arc4random_buf(void *p, size_t len)
+{
+	if (getentropy(p, len) == -1)
+		__builtin_trap();
+}
