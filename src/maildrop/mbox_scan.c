@@ -406,8 +406,8 @@ DEFINE_FIND(find_sse2, , masks_sse2)
 #define AVX2 __attribute__((target("avx2,popcnt,bmi")))
 
 /*
- * Asked when it is first needed, and no more than that: in a virtual machine each CPUID is an exit to the hypervisor.  The compiler's
- * built-in asks 20 times before main(), which is 0.2 ms of every login.
+ * Asked when it is first worth it, and no more than that: in a virtual machine each CPUID is an exit to the hypervisor, 10 us and more.  The
+ * compiler's built-in asks 20 times before main(), which is 0.2 ms of every login.
  */
 static bool
 has_avx2(void)
@@ -465,12 +465,19 @@ mbox_finds(const struct mbox_find **result)
 	return sizeof(finds) / sizeof(finds[0]);
 }
 
+/* What asking the processor costs is what 64 KiB cost, or more; most mailboxes are not that long. */
+#define WORTH_ASKING 65536
+
 static mbox_find_fn *
-best_find(void)
+best_find(size_t bytes)
 {
 	static mbox_find_fn *best;
 	const struct mbox_find *finds;
 
+#ifdef __x86_64__
+	if (best == NULL && bytes < WORTH_ASKING)
+		return find_sse2;
+#endif
 	if (best == NULL) {
 		mbox_finds(&finds);
 		while (!finds->usable)
@@ -657,7 +664,7 @@ static enum mbox_scan_result
 scan_lines(struct mbox_scan *s, const unsigned char *bytes, size_t at, size_t len)
 {
 	enum mbox_scan_result result = MBOX_SCAN_OK;
-	mbox_find_fn *find = best_find();
+	mbox_find_fn *find = best_find(len - at);
 
 	while (at < len && result == MBOX_SCAN_OK) {
 		at = find(bytes, at, len, before(s, bytes, at, 1), before(s, bytes, at, 2), &s->counts);

@@ -53,15 +53,17 @@ def build(top_build, folder):
     return folder + "/build/src"
 
 
-def toolchain():
+def toolchain(top_build):
     """What the figures depend on, beside postern's sources."""
     def first_line(*command):
         return subprocess.run(command, capture_output=True, text=True).stdout.split("\n")[0]
+    with open(top_build + "/Makefile", encoding="utf-8") as f:
+        musl = re.search(r"^MUSL_LDFLAGS = .*-static-pie", f.read(), re.M)
     libc = re.search(r"[0-9.]+$", first_line("ldd", "--version"))
     with open("/proc/cpuinfo", encoding="utf-8") as f:
         vectors = "avx2" if " avx2 " in f.read() else "no-avx2"
-    return "%s %s gcc-%s glibc-%s %s" % (platform.machine(), vectors, first_line("gcc", "-dumpversion"),
-                                         libc.group() if libc else "?", first_line("valgrind", "--version"))
+    return "%s %s gcc-%s %s %s" % (platform.machine(), vectors, first_line("gcc", "-dumpversion"),
+                                   "musl" if musl else "glibc-" + libc.group() if libc else "?", first_line("valgrind", "--version"))
 
 
 class Room:
@@ -192,7 +194,7 @@ def store(args):
     """Writes the file anew."""
     found = count(args)
     with open(STORED, "w", encoding="ascii") as out:
-        out.write(HEADER + "toolchain %s\n" % toolchain())
+        out.write(HEADER + "toolchain %s\n" % toolchain(args.build))
         out.writelines("%s %d\n" % item for item in found.items())
     say("".join("%s %d\n" % item for item in found.items()) + "written to " + STORED)
 
@@ -203,7 +205,7 @@ def judge(args, tap):
         tap.skip("instruction counts", "valgrind is missing")
         return
     tools, accepted = stored()
-    here = toolchain()
+    here = toolchain(args.build)
     for name, value in count(args).items():
         comment = "%d instructions, stored %d" % (value, accepted[name])
         if tools != here:
