@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/sysmacros.h>
 #include <syslog.h>
 #include <time.h>
 #include <unistd.h>
@@ -28,7 +29,8 @@
 #define READ_BYTES ((size_t)256 << 10)
 #define SAMPLES 64u
 
-/* Times of files advance with the kernel's clock tick, 10 ms at most; where they are whole seconds, with those. */
+/* Times of files advance with the kernel's clock tick, 1 to 10 ms; where they are whole seconds, with those. */
+#define LEAST_TICK_NANOSECONDS 900000L
 #define TICK_NANOSECONDS 20000000L
 #define SECOND_NANOSECONDS 1000000000L
 
@@ -226,21 +228,43 @@ read_messages(const struct mbox_index *index, int fd, const struct stat *st, str
 	return result;
 }
 
+/* Nanoseconds from the last change of the file to now, at most a second either way. */
+static long
+age_of(const struct stat *st, clockid_t clock)
+{
+	struct timespec now;
+
+	if (clock_gettime(clock, &now) == -1 || now.tv_sec > st->st_ctim.tv_sec + 1)
+		return SECOND_NANOSECONDS;
+	if (now.tv_sec < st->st_ctim.tv_sec - 1)
+		return -SECOND_NANOSECONDS;
+	return (now.tv_sec - st->st_ctim.tv_sec) * SECOND_NANOSECONDS + now.tv_nsec - st->st_ctim.tv_nsec;
+}
+
+/*
+ * On a device of this machine a change is given the time of the kernel's coarse clock: the file's own, until that clock goes on.  From
+ * Linux 6.13 on, where somebody has asked for the last time, as we have, it is one that was never given before; that is ahead of the
+ * coarse clock.
+ */
+static bool
+would_get_same_time(const struct stat *st)
+{
+	long age = age_of(st, CLOCK_REALTIME_COARSE);
+
+	return age >= 0 && age < LEAST_TICK_NANOSECONDS;
+}
+
 /* Sleeps until a change made from now on would show in the times of the file. */
 static void
 let_age(const struct stat *st)
 {
-	struct timespec now, pause = { 0, 0 };
-	long tick = st->st_ctim.tv_nsec == 0 && st->st_mtim.tv_nsec == 0 ? SECOND_NANOSECONDS : TICK_NANOSECONDS;
-	long age = 0; /* in the future of another machine's clock */
+	bool seconds = st->st_ctim.tv_nsec == 0 && st->st_mtim.tv_nsec == 0;
+	long tick = seconds ? SECOND_NANOSECONDS : TICK_NANOSECONDS, age = age_of(st, CLOCK_REALTIME);
+	struct timespec pause = { 0, 0 };
 
-	if (clock_gettime(CLOCK_REALTIME, &now) == -1 || now.tv_sec > st->st_ctim.tv_sec + 1)
+	if (age >= tick || (major(st->st_dev) != 0 && !seconds && !would_get_same_time(st)))
 		return;
-	if (now.tv_sec >= st->st_ctim.tv_sec - 1)
-		age = (now.tv_sec - st->st_ctim.tv_sec) * SECOND_NANOSECONDS + now.tv_nsec - st->st_ctim.tv_nsec;
-	if (age >= tick)
-		return;
-	pause.tv_nsec = age > 0 ? tick - age : tick;
+	pause.tv_nsec = age > 0 ? tick - age : tick; /* in the future: by another machine's clock */
 	if (pause.tv_nsec == SECOND_NANOSECONDS)
 		pause = (struct timespec){ 1, 0 };
 	clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL);
