@@ -28,8 +28,10 @@ account_from_system(const char *name, struct account *account)
 		verdict(account, VERDICT_PERMANENT, "home-too-long");
 		return;
 	}
-	if (getgrouplist(name, pw->pw_gid, account->groups, &n) == -1)
-		n = ACCOUNT_GROUPS; /* filled as far as it goes */
-	account->groups_count = n;
+	if (getgrouplist(name, pw->pw_gid, account->groups, &n) == -1 && n <= ACCOUNT_GROUPS) {
+		verdict(account, VERDICT_TEMPORARY, "name-service"); /* musl's errors; n is as it was, and there is one group */
+		return;
+	}
+	account->groups_count = n < ACCOUNT_GROUPS ? n : ACCOUNT_GROUPS; /* of more, so many are there */
 	verdict(account, VERDICT_RIGHT, "");
 }

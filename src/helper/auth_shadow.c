@@ -5,9 +5,14 @@
 void
 auth_shadow(const struct attempt *attempt, struct account *account)
 {
-	const struct spwd *entry = getspnam(attempt->name);
+	static char text[4096];
+	struct spwd room, *entry = NULL;
+	int error = getspnam_r(attempt->name, &room, text, sizeof(text), &entry);
 
-	become_service(attempt);
+	become_service(attempt->service_uid, attempt->service_gid);
 	account_from_system(attempt->name, account);
-	shadow_check(entry, attempt, account);
+	if (error != 0)
+		verdict(account, VERDICT_TEMPORARY, "name-service");
+	else
+		shadow_check(entry, attempt, account);
 }

@@ -137,6 +137,10 @@ def shadow(t):
     for user in ("alice", "nobodyatall", "root", "locked", "expired", "empty"):
         t.equal(try_login(user, "" if user == "empty" else "wrong" if user == "alice" else "secret"), WRONG,
                 user + " does not get in by shadow")
+    sh("chmod 640 /etc/group")
+    t.ok(try_login("alice").startswith(b"-ERR [SYS/TEMP] "), "groups that cannot be read are not made up")
+    sh("chmod 644 /etc/group")
+    t.ok(try_login("alice").startswith(b"+OK"), "and then they can be read")
 
 
 def broken_settings(t):
