@@ -31,7 +31,7 @@ auth_users(const struct attempt *attempt, struct account *account)
 {
 	FILE *f = open_users(attempt->settings->users_file);
 
-	become_service(attempt);
+	become_service(attempt->service_uid, attempt->service_gid);
 	if (f != NULL)
 		users_file_check(f, attempt, account);
 	else

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <grp.h>
 #include <linux/capability.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -30,9 +31,8 @@ static void
 drop_capabilities(void)
 {
 	struct __user_cap_header_struct header = { _LINUX_CAPABILITY_VERSION_3, 0 };
-	struct __user_cap_data_struct data[2];
+	struct __user_cap_data_struct data[2] = { { 0, 0, 0 }, { 0, 0, 0 } };
 
-	memset(data, 0, sizeof(data));
 	if (syscall(SYS_capset, &header, data) == -1)
 		give_up("error=\"capset: %s\"", strerror(errno));
 	if (syscall(SYS_capget, &header, data) == -1)
@@ -43,7 +43,7 @@ drop_capabilities(void)
 }
 
 static void
-become(uid_t uid, gid_t gid, const gid_t *groups, int count)
+become(uid_t uid, gid_t gid, const gid_t *groups, int count, int when_parent_ends)
 {
 	if (uid == 0 || gid == 0)
 		give_up("error=\"refusing to go on as root\"");
@@ -54,19 +54,20 @@ become(uid_t uid, gid_t gid, const gid_t *groups, int count)
 		drop_capabilities();
 	}
 	prove_ids(uid, gid);
-	/* The change of ids may have reset it to fs.suid_dumpable. */
-	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == -1 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == -1)
+	/* The change of ids may have reset the first to fs.suid_dumpable, and has reset the last. */
+	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == -1 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == -1 ||
+	    prctl(PR_SET_PDEATHSIG, when_parent_ends, 0, 0, 0) == -1)
 		give_up("error=\"prctl: %s\"", strerror(errno));
 }
 
 void
 become_user(const struct account *account)
 {
-	become(account->uid, account->gid, account->groups, account->groups_count);
+	become(account->uid, account->gid, account->groups, account->groups_count, 0);
 }
 
 void
-become_service(const struct attempt *attempt)
+become_service(uid_t uid, gid_t gid)
 {
-	become(attempt->service_uid, attempt->service_gid, NULL, 0);
+	become(uid, gid, NULL, 0, SIGKILL);
 }

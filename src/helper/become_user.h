@@ -10,7 +10,10 @@
  */
 void become_user(const struct account *account);
 
-/* The same with the service user's ids, for what has to be decided but not by root. */
-void become_service(const struct attempt *attempt);
+/*
+ * The same with the service user's ids, for what has to be decided but not by root: in a child of the helper, which is killed when the
+ * helper ends.
+ */
+void become_service(uid_t uid, gid_t gid);
 
 #endif

@@ -7,7 +7,6 @@
 #include <grp.h>
 #include <pwd.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,24 +24,6 @@
 #include "common/logrecord.h"
 #include "common/settings.h"
 #include "common/wire.h"
-
-void
-give_up(const char *why, ...)
-{
-	static struct wire_msg m;
-	char text[LOG_BYTES];
-	va_list ap;
-
-	va_start(ap, why);
-	vsnprintf(text, sizeof(text), why, ap);
-	va_end(ap);
-	log_note(LOG_ERR, "helper-gives-up %s", text);
-	wire_start(&m, WIRE_REFUSED);
-	wire_put_u8(&m, REFUSED_PERMANENT);
-	wire_put_u8(&m, 0);
-	wire_send(SESSION_SOCKET, &m);
-	_exit(1);
-}
 
 /* A file that were opened as descriptor 2 would get the log; 0 and 1 must not be one either. */
 static void

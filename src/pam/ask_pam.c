@@ -59,11 +59,8 @@ converse(int n, const struct pam_message **messages, struct pam_response **respo
 
 /* The helper delays failures itself, alike for all of them (helper/login.c). */
 static void
-no_delay(int result, unsigned microseconds, void *data)
+no_delay(__attribute__((unused)) int result, __attribute__((unused)) unsigned microseconds, __attribute__((unused)) void *data)
 {
-	(void)result;
-	(void)microseconds;
-	(void)data;
 }
 
 static const struct {

@@ -3,11 +3,12 @@
  * leave in memory or never come back from stays in here; and the helper, which is setuid, loads no library at all.
  */
 #include <fcntl.h>
-#include <grp.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
 #include "common/ioutil.h"
+#include "helper/become_user.h"
 #include "pam/ask_pam.h"
 
 int
@@ -22,10 +23,9 @@ main(void)
 	    dup2(STDOUT_FILENO, REQUEST) == -1 || dup2(STDOUT_FILENO, ANSWER) == -1)
 		return 1;
 	ask_pam(&request, &account);
+	explicit_bzero(request.password, sizeof(request.password));
 	if (account.verdict == VERDICT_RIGHT) {
-		if (setgroups(0, NULL) == -1 || setresgid(request.gid, request.gid, request.gid) == -1 ||
-		    setresuid(request.uid, request.uid, request.uid) == -1)
-			return 1;
+		become_service(request.uid, request.gid);
 		account_from_system(account.name, &account);
 	}
 	return write_full(answer, &account, sizeof(account)) == 0 ? 0 : 1;

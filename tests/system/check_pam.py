@@ -5,13 +5,14 @@ The module is pam_odd.c, built here; each of its ways stands in front of pam_uni
 
 import glob
 import os
+import pwd
 import signal
 import threading
 import time
 
 import mail
 from check_processes import roles
-from box import (HELPER, SOURCES, WRONG, Pop, all_gone, configure, fetch_all, journal, journal_mark, left_behind, logged,
+from box import (HELPER, PAM, SOURCES, WRONG, Pop, all_gone, configure, fetch_all, journal, journal_mark, left_behind, logged,
                  processes, sh, try_login, wait_for, write)
 
 LEFT = "/run/pam-odd/"
@@ -130,6 +131,26 @@ def abandoned(t):
         t.equal(left_behind(), "", "PAM module: hang, %s killed: nothing is left" % who)
 
 
+def asking_for_the_account(t):
+    """PAM has said yes, and the name service is slow: it is asked by nobody who is root, and not longer than somebody wants to know."""
+    write("/etc/pam.d/postern-permit", "auth required pam_permit.so\naccount required pam_permit.so\n")
+    configure(failure_delay=0, pam_service="postern-permit")
+    sh("cp /etc/nsswitch.conf /run/nsswitch && sed -i -E 's/^(passwd|shadow):.*/\\1: files odd/' /etc/nsswitch.conf")
+    postern = pwd.getpwnam("postern").pw_uid
+    with Pop().greet() as pop:
+        pop.must("USER nss-hangs")
+        pop.send("PASS secret")
+        asks = wait_for(lambda: next((p for p in processes() if p.exe == PAM and p.uids == [postern] * 4 and
+                                      p.status["NoNewPrivs"] == "1"), None))
+        t.ok(asks, "postern-pam asks the name service as the account postern, without a way back", processes())
+        t.equal((asks.groups, {asks.status[n] for n in ("CapPrm", "CapEff")}), ([], {"0" * 16}), "with no group, no capability")
+        t.ok(os.stat("/proc/%d/io" % asks.pid).st_uid == 0, "and nobody can look into it")
+        os.kill(next(p.pid for p in processes() if p.exe == HELPER), signal.SIGKILL)
+        t.ok(ended(asks.pid), "and it is killed when the helper is gone")
+    t.equal(left_behind(), "", "nothing is left of it")
+    sh("cp /run/nsswitch /etc/nsswitch.conf")
+
+
 def refusing(t):
     for way, answer, reason in (
             ("crash", TEMPORARY, "crashed"), ("exit", TEMPORARY, "failed"), ("close", TEMPORARY, "failed"),
@@ -216,6 +237,6 @@ def run(t):
     all_gone()
     build()
     mail.make_mbox("alice", mail.MADE)
-    for check in (refusing, children, descriptors, another_user, printing, identity, abandoned, hanging):
+    for check in (refusing, children, descriptors, another_user, printing, identity, abandoned, asking_for_the_account, hanging):
         t.section(check)
     configure(failure_delay=0)
