@@ -9,10 +9,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/sysmacros.h>
+#include <sys/vfs.h>
 #include <syslog.h>
 #include <time.h>
 #include <unistd.h>
@@ -242,27 +243,34 @@ age_of(const struct stat *st, clockid_t clock)
 }
 
 /*
- * On a device of this machine a change is given the time of the kernel's coarse clock: the file's own, until that clock goes on.  From
- * Linux 6.13 on, where somebody has asked for the last time, as we have, it is one that was never given before; that is ahead of the
- * coarse clock.
+ * Whether a change made now would get another time than the file has, for sure.  These file systems give it that of the kernel's coarse
+ * clock, to the nanosecond: another one as soon as that clock has gone on.  From Linux 6.13 on, where somebody has asked for the last
+ * time, as we have, it is one that was never given before; that is ahead of the coarse clock.
  */
 static bool
-would_get_same_time(const struct stat *st)
+change_would_show(int fd, const struct stat *st)
 {
+	static const long known[] = { EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC, BTRFS_SUPER_MAGIC, TMPFS_MAGIC };
 	long age = age_of(st, CLOCK_REALTIME_COARSE);
+	struct statfs fs;
+	size_t i;
 
-	return age >= 0 && age < LEAST_TICK_NANOSECONDS;
+	if ((st->st_ctim.tv_nsec == 0 && st->st_mtim.tv_nsec == 0) || fstatfs(fd, &fs) == -1)
+		return false;	/* ext3 may keep whole seconds */
+	for (i = 0; i < sizeof(known) / sizeof(known[0]) && known[i] != (long)fs.f_type; i++)
+		continue;
+	return i < sizeof(known) / sizeof(known[0]) && (age < 0 || age >= LEAST_TICK_NANOSECONDS);
 }
 
 /* Sleeps until a change made from now on would show in the times of the file. */
 static void
-let_age(const struct stat *st)
+let_age(int fd, const struct stat *st)
 {
-	bool seconds = st->st_ctim.tv_nsec == 0 && st->st_mtim.tv_nsec == 0;
-	long tick = seconds ? SECOND_NANOSECONDS : TICK_NANOSECONDS, age = age_of(st, CLOCK_REALTIME);
+	long tick = st->st_ctim.tv_nsec == 0 && st->st_mtim.tv_nsec == 0 ? SECOND_NANOSECONDS : TICK_NANOSECONDS;
+	long age = age_of(st, CLOCK_REALTIME);
 	struct timespec pause = { 0, 0 };
 
-	if (age >= tick || (major(st->st_dev) != 0 && !seconds && !would_get_same_time(st)))
+	if (age >= tick || change_would_show(fd, st))
 		return;
 	pause.tv_nsec = age > 0 ? tick - age : tick; /* in the future: by another machine's clock */
 	if (pause.tv_nsec == SECOND_NANOSECONDS)
@@ -296,7 +304,7 @@ mbox_read_locked(struct mbox_lock *lock, const struct mbox_index *index, struct 
 		if (fstat(lock->fd, &lock->st) == -1)
 			return scan_failed(lock->plan, MBOX_SCAN_FAILED);
 		result = read_messages(index, lock->fd, &lock->st, list, known != NULL ? known : &ignored_known, &bytes);
-		let_age(&lock->st);
+		let_age(lock->fd, &lock->st);
 		file_state_of(&lock->st, &state);
 		if (fstat(lock->fd, st) == -1)
 			return scan_failed(lock->plan, MBOX_SCAN_FAILED);

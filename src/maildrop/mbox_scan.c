@@ -420,7 +420,7 @@ has_avx2(void)
 	__cpuid(1, a, b, c, d);
 	if ((c & bit_OSXSAVE) == 0 || (c & bit_POPCNT) == 0)
 		return false;
-	__asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+	__asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
 	__cpuid_count(7, 0, a, b, c, d);
 	return (low & 6) == 6 && (b & bit_AVX2) != 0 && (b & bit_BMI) != 0; /* 6: the kernel keeps SSE's and AVX's registers */
 }

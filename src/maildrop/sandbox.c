@@ -56,6 +56,7 @@ static const struct sock_filter calls[] = {
 	FILTER_ALLOW(fcntl),
 	FILTER_ALLOW(ftruncate),
 	FILTER_ALLOW(fallocate),
+	FILTER_ALLOW(fstatfs),
 	FILTER_ALLOW(fadvise64),
 	FILTER_ALLOW(fsync),
 	FILTER_ALLOW(fdatasync),
