@@ -1,11 +1,16 @@
 /*
- * What libcrypt.a and libnettle.a call that musl has under other names: they were compiled for glibc, with FORTIFY.  All the rest of
- * what they call is ISO C and POSIX, with the same types on both.
+ * What libcrypt.a, libnettle.a and libinih.a call that musl has under other names: they were compiled for glibc, with FORTIFY and large
+ * files, and from glibc 2.38 on with C23's strtoul(3).  All the rest of what they call is ISO C and POSIX, with the same types on both.
  */
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#undef fopen64
+FILE *fopen64(const char *path, const char *mode);	/* musl has it, too, before 1.2.4 */
+unsigned long __isoc23_strtoul(const char *text, char **end, int base);
 
 int __snprintf_chk(char *out, size_t size, int flag, size_t room, const char *format, ...);
 int __fprintf_chk(FILE *f, int flag, const char *format, ...);
@@ -47,4 +52,16 @@ arc4random_buf(void *p, size_t len)
 {
 	if (getentropy(p, len) == -1)
 		__builtin_trap();
+}
+
+FILE *
+fopen64(const char *path, const char *mode)
+{
+	return fopen(path, mode);
+}
+
+unsigned long
+__isoc23_strtoul(const char *text, char **end, int base)
+{
+	return strtoul(text, end, base);
 }

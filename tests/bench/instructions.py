@@ -58,7 +58,7 @@ def toolchain(top_build):
     def first_line(*command):
         return subprocess.run(command, capture_output=True, text=True).stdout.split("\n")[0]
     with open(top_build + "/Makefile", encoding="utf-8") as f:
-        musl = re.search(r"^MUSL_LDFLAGS = .*-static-pie", f.read(), re.M)
+        musl = re.search(r"^MUSL_LIBS = .*-static-pie", f.read(), re.M)
     libc = re.search(r"[0-9.]+$", first_line("ldd", "--version"))
     with open("/proc/cpuinfo", encoding="utf-8") as f:
         vectors = "avx2" if " avx2 " in f.read() else "no-avx2"
