@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "common/ioutil.h"
 #include "common/text.h"
 
 /* "P:E:user:text": digits of priority and event, the escaped name, then the text; a name has no ':' (text_escape
@@ -27,8 +28,10 @@ log_event(enum log_event event, int priority, const char *user, size_t user_len,
 	vsnprintf(record + n, LOG_BYTES, fmt, ap);
 	va_end(ap);
 	n = (int)strlen(record);
-	if (send(STDERR_FILENO, record, (size_t)n, MSG_NOSIGNAL | MSG_DONTWAIT) == -1 && errno == ENOTSOCK)
-		dprintf(STDERR_FILENO, "%s\n", record); /* a terminal or a test instead of the monitor */
+	if (send(STDERR_FILENO, record, (size_t)n, MSG_NOSIGNAL | MSG_DONTWAIT) == -1 && errno == ENOTSOCK) {
+		record[n] = '\n'; /* a terminal or a test instead of the monitor; not dprintf(3), which musl does with writev(2) */
+		write_full(STDERR_FILENO, record, (size_t)n + 1);
+	}
 }
 
 static int

@@ -38,19 +38,16 @@ log_start(int own_fd)
 	line.journal = own_fd == -1 && getenv("INVOCATION_ID") != NULL && access(JOURNAL, W_OK) == 0;
 }
 
+/* A line's end in it would begin another line, or a field of its own in the journal. */
 static void
 add(const char *text)
 {
-	size_t len = strlen(text), room = sizeof(line.text) - 1 - line.len;
-
-	if (len > room)
-		len = room;
-	memcpy(line.text + line.len, text, len);
-	line.len += len;
+	for (; *text != '\0' && line.len < sizeof(line.text) - 1; text++)
+		line.text[line.len++] = *text != '\n' ? *text : ' ';
 	line.text[line.len] = '\0';
 }
 
-/* Whole or not at all.  A line's end in a value would begin a field of its own. */
+/* Whole or not at all; with the same care. */
 static void
 add_field(const char *key, const char *value)
 {
@@ -117,15 +114,16 @@ log_raw(const char *text)
 
 /* One message.  A socket for each, so that whoever listens there may be started anew meanwhile.  0, or -1 with errno. */
 static int
-send_to(const char *path, int type, const struct iovec *iov, int n)
+send_to(const char *path, int type, struct iovec *iov, unsigned short n)
 {
 	struct sockaddr_un to = { .sun_family = AF_UNIX };
+	const struct msghdr message = { .msg_iov = iov, .msg_iovlen = n };
 	int fd = socket(AF_UNIX, type | SOCK_CLOEXEC, 0), result = -1, error;
 
 	if (fd == -1)
 		return -1;
 	snprintf(to.sun_path, sizeof(to.sun_path), "%s", path);
-	if (connect(fd, (const struct sockaddr *)&to, sizeof(to)) == 0 && writev(fd, iov, n) != -1)
+	if (connect(fd, (const struct sockaddr *)&to, sizeof(to)) == 0 && sendmsg(fd, &message, MSG_NOSIGNAL) != -1)
 		result = 0;
 	error = errno;
 	close(fd);

@@ -241,6 +241,8 @@ program_gone(struct monitor *m, struct program *p, int status)
 
 	receive_records(m);
 	p->pid = -1;
+	if (WIFEXITED(status) && WEXITSTATUS(status) == PROGRAM_NOT_STARTED)
+		program_failed(m, p, "exec", 0); /* where vfork(2) is fork(2), as musl's on aarch64, it has not been seen before */
 	if (WIFSIGNALED(status)) {
 		snprintf(what, sizeof(what), "killed by signal %d", WTERMSIG(status));
 		program_failed(m, p, what, 0);

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 /* The program finds its socket here and the log on descriptor 2. */
@@ -32,13 +33,20 @@ program_start(struct program *p, char **argv, char **env)
 		if (dup2(p->end, PROGRAM_SOCKET) == -1 || fcntl(PROGRAM_SOCKET, F_SETFD, 0) == -1 ||
 		    dup2(pair[1], STDERR_FILENO) == -1 || execve(p->path, argv, env) == -1)
 			error = errno;
-		_exit(127);
+		_exit(PROGRAM_NOT_STARTED);
 	}
 	if (p->pid == -1)
 		error = errno;
+	else if (error != 0)
+		waitpid(p->pid, NULL, 0);
 	close(pair[1]);
 	errno = error;
-	return error == 0 ? NULL : p->pid == -1 ? "fork" : "exec";
+	if (error == 0)
+		return NULL;
+	if (p->pid == -1)
+		return "fork";
+	p->pid = -1;
+	return "exec";
 }
 
 bool

@@ -17,6 +17,9 @@ struct program {
 	int log;		/* where its records arrive; -1 before it is started, and when it has closed its end */
 };
 
+/* The exit status of a process that could not become the program. */
+#define PROGRAM_NOT_STARTED 127
+
 /*
  * Starts it, with all signals unblocked.  NULL, or what could not be done, with errno.  Its end of the pair stays open here: a
  * failure can still be answered in its place.
