@@ -23,7 +23,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <syslog.h>
 #include <unistd.h>
 
@@ -453,11 +452,15 @@ seen_name(const struct name *name, char *out)
 	return name->len + 1 <= NAME_MAX;
 }
 
+#ifndef __GLIBC__
+int renameat2(int from, const char *old, int to, const char *name, unsigned flags);	/* musl/glibc_names.c */
+#endif
+
 /* Never over another file.  A file system that cannot promise that (NFS) can link, which does. */
 static int
 rename_new(int from, const char *old, int to, const char *name)
 {
-	if (syscall(SYS_renameat2, from, old, to, name, RENAME_NOREPLACE) == 0)
+	if (renameat2(from, old, to, name, RENAME_NOREPLACE) == 0)
 		return 0;
 	if (errno != EINVAL && errno != ENOSYS)
 		return -1;

@@ -1,18 +1,20 @@
 /*
- * What libcrypt.a, libnettle.a and libinih.a call that musl has under other names: they were compiled for glibc, with FORTIFY and large
- * files, and from glibc 2.38 on with C23's strtoul(3).  All the rest of what they call is ISO C and POSIX, with the same types on both.
+ * Names of glibc that musl has not, or others for.  libcrypt.a, libnettle.a and libinih.a were compiled for glibc, with FORTIFY and large
+ * files, and from glibc 2.38 on with C23's strtoul(3); all the rest of what they call is ISO C and POSIX, with the same types on both.
  */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #undef fopen64
 FILE *fopen64(const char *path, const char *mode);	/* musl has it, too, before 1.2.4 */
 unsigned long __isoc23_strtoul(const char *text, char **end, int base);
 
-int __snprintf_chk(char *out, size_t size, int flag, size_t room, const char *format, ...);
+int renameat2(int from, const char *old, int to, const char *name, unsigned flags);
+int __snprintf_chk(char *out, size_t size, int flag, size_t room, const char *format, ...) __attribute__((format(printf, 5, 6)));
 int __fprintf_chk(FILE *f, int flag, const char *format, ...);
 void __explicit_bzero_chk(void *p, size_t len, size_t room);
 void arc4random_buf(void *p, size_t len);
@@ -64,4 +66,10 @@ unsigned long
 __isoc23_strtoul(const char *text, char **end, int base)
 {
 	return strtoul(text, end, base);
+}
+
+int
+renameat2(int from, const char *old, int to, const char *name, unsigned flags)
+{
+	return (int)syscall(SYS_renameat2, from, old, to, name, flags);
 }
