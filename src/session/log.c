@@ -53,9 +53,9 @@ add_field(const char *key, const char *value)
 {
 	char *p = line.fields + line.fields_len;
 	size_t room = sizeof(line.fields) - line.fields_len;
-	int n = snprintf(p, room, "POSTERN_%s=%s\n", key, value);
+	int n;
 
-	if (n < 0 || (size_t)n >= room)
+	if (!line.journal || (n = snprintf(p, room, "POSTERN_%s=%s\n", key, value)) < 0 || (size_t)n >= room)
 		return;
 	for (; *p != '='; p++)
 		*p = *p == '-' ? '_' : (char)toupper((unsigned char)*p);

@@ -100,10 +100,10 @@ class Hanging(threading.Thread):
 
 def hanging(t):
     """A module that never comes back, and hears no signal but SIGKILL; another that stops itself; and a name service that does not
-    answer, for PAM and for shadow."""
+    answer."""
     mark = journal_mark()
     sh("cp /etc/nsswitch.conf /run/nsswitch && sed -i -E 's/^(passwd|shadow):.*/\\1: files odd/' /etc/nsswitch.conf")
-    clients = [Hanging(way) for way in ("hang", "stop")] + [Hanging(way, "nss-hangs") for way in ("pam",)]
+    clients = [Hanging("hang"), Hanging("stop"), Hanging("pam", "nss-hangs")]
     for client in clients:
         client.join()
         what = "%s: %s: " % ("PAM module" if client.pid else "name service that hangs", client.way)
@@ -149,6 +149,18 @@ def asking_for_the_account(t):
         t.ok(ended(asks.pid), "and it is killed when the helper is gone")
     t.equal(left_behind(), "", "nothing is left of it")
     sh("cp /run/nsswitch /etc/nsswitch.conf")
+
+
+def missing(t):
+    """An installation that is not complete."""
+    use("print")
+    sh("mv %s %s.away" % (PAM, PAM))
+    mark = journal_mark()
+    t.ok(try_login("alice").startswith(PERMANENT), "without postern-pam the client is told [SYS/PERM]")
+    t.ok(logged(mark, '^note .*pam-program path="%s" error="No such file or directory"$' % PAM), "the log says what is missing")
+    t.equal(login_lines(mark), ["login-failed reason=pam-program"], "and that nobody was let in for it")
+    sh("mv %s.away %s" % (PAM, PAM))
+    t.ok(try_login("alice").startswith(b"+OK"), "and with it they are")
 
 
 def refusing(t):
@@ -237,6 +249,6 @@ def run(t):
     all_gone()
     build()
     mail.make_mbox("alice", mail.MADE)
-    for check in (refusing, children, descriptors, another_user, printing, identity, abandoned, asking_for_the_account, hanging):
+    for check in (missing, refusing, children, descriptors, another_user, printing, identity, abandoned, asking_for_the_account, hanging):
         t.section(check)
     configure(failure_delay=0)
