@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define XXH_INLINE_ALL
@@ -33,6 +34,20 @@ random_below(uint32_t n)
 	random_state ^= random_state >> 7;
 	random_state ^= random_state << 17;
 	return (uint32_t)((random_state >> 32) % n);
+}
+
+/* A file system without it: takes the place of the C library's. */
+static bool no_fallocate;
+static unsigned refused;
+
+int
+fallocate(int fd, int mode, off_t offset, off_t len)
+{
+	if (!no_fallocate)
+		return (int)syscall(SYS_fallocate, fd, mode, offset, len);
+	refused++;
+	errno = EOPNOTSUPP;
+	return -1;
 }
 
 /* --- files --- */
@@ -514,6 +529,17 @@ test_no_room(void **state)
 	assert_int_equal(clear("journal"), 0);
 }
 
+static void
+test_without_fallocate(void **state)
+{
+	no_fallocate = true;
+	refused = 0;
+	test_moves(state);
+	test_no_room(state);
+	no_fallocate = false;
+	assert_true(refused > 500);
+}
+
 int
 main(void)
 {
@@ -526,6 +552,7 @@ main(void)
 		cmocka_unit_test(test_not_a_file),
 		cmocka_unit_test(test_forged),
 		cmocka_unit_test(test_no_room),
+		cmocka_unit_test(test_without_fallocate),
 	};
 
 	signal(SIGXFSZ, SIG_IGN);
