@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -11,6 +12,9 @@
 
 /* A window of pipelined commands: what a socket hands over at once. */
 #define IN_BYTES (16 * 1024)
+
+/* What a client on this machine takes for its next command, with both of us woken up for it; one behind a network takes longer. */
+#define NEAR_NANOSECONDS 200000
 
 /* Long enough for the other end to answer our end with its own. */
 #define LINGER_MILLISECONDS 1000
@@ -32,13 +36,19 @@ client_start(struct client *c, int in, int out_fd, unsigned long idle_timeout)
 	c->idle_timeout = idle_timeout;
 }
 
-int64_t
-client_clock(void)
+static int64_t
+nanoseconds(void)
 {
 	struct timespec now;
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+	return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+int64_t
+client_clock(void)
+{
+	return nanoseconds() / 1000000;
 }
 
 /* poll(2) until the deadline, whatever interrupts it.  1 ready, 0 time over, -1 failed. */
@@ -112,6 +122,39 @@ read_until(struct client *c, int64_t deadline)
 }
 
 /*
+ * A client that asks for one message after the other waits for our sleep and our waking up each time, which on a virtual machine take
+ * several times as long as the message: 4 kB ones go at 11,000 a second so, and at 30,000 to 120,000 if the next command is looked
+ * for a moment before.  Whoever has something to do on this processor goes first; it may be the client.
+ */
+static ssize_t
+look_for_some(struct client *c)
+{
+	int64_t until = nanoseconds() + NEAR_NANOSECONDS;
+	ssize_t n;
+
+	while ((n = recv(c->in, client_in + c->in_end, IN_BYTES - c->in_end, MSG_DONTWAIT)) == -1 && errno == EAGAIN &&
+	    nanoseconds() < until)
+		sched_yield();
+	return n;
+}
+
+/* Looks first for a client whose last command came so soon that it was worth it. */
+static ssize_t
+read_command(struct client *c)
+{
+	int64_t began = nanoseconds();
+	ssize_t n = -1;
+
+	errno = EAGAIN;
+	if (c->is_near)
+		n = look_for_some(c);
+	if (n == -1 && errno == EAGAIN)
+		n = read_some(c);
+	c->is_near = nanoseconds() - began < NEAR_NANOSECONDS;
+	return n;
+}
+
+/*
  * Where the socket has idle_timeout for its own, read(2) waits that long by itself: most commands come so, and poll(2) is saved.
  * When it comes back without (a socket that somebody has made non-blocking, a stop), poll(2) knows whether the time is over.
  */
@@ -123,7 +166,7 @@ read_in_time(struct client *c, int64_t *deadline)
 
 	if (idle)
 		*deadline = client_clock() + (int64_t)c->idle_timeout * 1000;
-	if (idle && c->in_times_out && ((n = read_some(c)) != -1 || (errno != EAGAIN && errno != EINTR)))
+	if (idle && c->in_times_out && ((n = read_command(c)) != -1 || (errno != EAGAIN && errno != EINTR)))
 		return n;
 	return read_until(c, *deadline);
 }

@@ -276,6 +276,26 @@ def stopped_now_and_then(folder):
         c.end()
 
 
+def goes_silent(folder):
+    """A client whose commands came one right after the other is waited for awake for a moment, and then asleep."""
+    def busy():
+        with open("/proc/%d/stat" % sessions[0]) as f:
+            return sum(int(ticks) for ticks in f.read().rpartition(")")[2].split()[11:13]) / os.sysconf("SC_CLK_TCK")
+
+    run = new_run(folder)
+    with pt.Session(run) as c:
+        c.log_in()
+        sessions = [pid for pid in pt.descendants(c.process.pid) if pt.process_status(pid).get("Name") == "postern"]
+        check(len(sessions) == 1, "sessions: %s" % sessions)
+        for _ in range(20):
+            for _ in range(100):
+                c.expect(b"NOOP", b"+OK")
+            before = busy()
+            time.sleep(0.1)
+            check(busy() - before < 0.05, "%.2f s of processor time in 0.1 s of silence" % (busy() - before))
+        c.quit()
+
+
 def failures_are_delayed(folder):
     """failure-delay is for each failure, whether the name is there or not; a right password is not delayed."""
     run = new_run(folder, {"failure-delay": "1"})
@@ -302,9 +322,10 @@ def main(folder, tap):
         tap.run("a client that reads slowly over " + transport, reads_slowly, folder, transport)
     tap.run("an octet now and then", slow_octets, folder)
     if pt.WRAPPER:
-        tap.skip("a session that is stopped now and then", "under a wrapper the processes have other names")
+        tap.skip("stops and processor time of a session", "under a wrapper the processes have other names")
     else:
         tap.run("a session that is stopped now and then", stopped_now_and_then, folder)
+        tap.run("a client that goes silent", goes_silent, folder)
     tap.run("failed logins are delayed", failures_are_delayed, folder)
 
 
