@@ -185,7 +185,11 @@ class Mailboxes:
         self.changed = time.monotonic()
 
     def read(self, server, user):
-        """Reads all of it, so that the kernel has it in memory, and waits until it has not changed for a while."""
+        """
+        Waits until it has not changed for a while, and reads all of it, so that it is in memory.  In this order: of memory that was
+        not touched for a second the machine below a virtual machine may have taken back what it takes to come by it.
+        """
+        time.sleep(max(0.0, self.changed + self.settled_seconds - time.monotonic()))
         path = self.place(server.kind, user)
         if server.kind == MBOX:
             subprocess.run([self.limits, "scan", path], check=True, stdout=subprocess.DEVNULL)
@@ -193,7 +197,6 @@ class Mailboxes:
             for part in ("cur", "new"):
                 if os.listdir(path + "/" + part):
                     subprocess.run([self.limits, "count", path + "/" + part], check=True, stdout=subprocess.DEVNULL)
-        time.sleep(max(0.0, self.changed + self.settled_seconds - time.monotonic()))
 
     # What is left after a deletion.
 
