@@ -105,7 +105,7 @@ unique_id_digest(const char *text, size_t from_bytes, size_t len, unsigned char 
 /* A longer header ends here, so that a mailbox of one gigabyte without an empty line is not read as one. */
 #define READ_BYTES (2 * DIGESTED_BYTES)
 
-/* How much is read at first: a header; or many messages, when they are small. */
+/* How much is read at first: a header; or many messages, when they are small and all are wanted. */
 #define HEADER_BYTES 8192
 #define SMALL_MESSAGE 32768
 
@@ -114,6 +114,7 @@ struct reader {
 	uint64_t start;
 	size_t len;
 	char *buf;	/* READ_BYTES */
+	size_t ahead;	/* how much is read at once where messages are small: the next one may be wanted, too */
 };
 
 /* Makes need bytes at position readable, more are read if that is cheap. */
@@ -149,7 +150,7 @@ read_digest(struct reader *r, const struct mbox_list *list, uint32_t i, unsigned
 	uint64_t from = list->records[i].offset - list->from_bytes[i];
 	uint64_t len = list->from_bytes[i] + list->records[i].bytes, left = list->end - from;
 	size_t need = least(HEADER_BYTES, len);
-	const char *text = reader_get(r, from, need, len < SMALL_MESSAGE ? least(READ_BYTES, left) : need);
+	const char *text = reader_get(r, from, need, len < SMALL_MESSAGE ? least(r->ahead, left) : need);
 
 	if (text == NULL)
 		return -1;
@@ -165,7 +166,7 @@ read_digest(struct reader *r, const struct mbox_list *list, uint32_t i, unsigned
 static int
 read_digests(struct mbox_list *list, int fd)
 {
-	struct reader r = { .fd = fd };
+	struct reader r = { .fd = fd, .ahead = READ_BYTES };
 	uint32_t i;
 	int result = 0;
 
@@ -181,7 +182,7 @@ read_digests(struct mbox_list *list, int fd)
 int
 unique_id_read(const struct mbox_list *list, uint32_t i, int fd, unsigned char digest[DIGEST_BYTES])
 {
-	struct reader r = { .fd = fd };
+	struct reader r = { .fd = fd, .ahead = HEADER_BYTES };
 	int result;
 
 	if ((r.buf = malloc(READ_BYTES)) == NULL)
