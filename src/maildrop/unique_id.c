@@ -5,26 +5,37 @@
 #include <nettle/sha2.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "common/ioutil.h"
 #include "common/number.h"
 
 /* --- the digest --- */
 
+/* Whether line begins with name, which is in small letters, in any case.  strncasecmp(3) here would be a fifth of it all. */
+static bool
+begins_with(const char *line, const char *name, size_t len)
+{
+	size_t i;
+
+	for (i = 0; i < len; i++)
+		if (line[i] != name[i] && (line[i] < 'A' || line[i] > 'Z' || (line[i] | 0x20) != name[i]))
+			return false;
+	return true;
+}
+
 /* Whether a header line (up to its LF) is one that mail programs rewrite: the name in any case, blanks before ':'. */
 static bool
 is_rewritten(const char *line, size_t len)
 {
-	static const char *const names[] = { "Status", "X-Status", "X-Keywords", "X-UID", "X-IMAP", "X-IMAPbase",
-		"Content-Length", "Lines", "X-UIDL" };
+#define NAME(name) { name, sizeof(name) - 1 }
+	static const struct { const char *name; size_t len; } names[] = { NAME("status"), NAME("x-status"), NAME("x-keywords"),
+		NAME("x-uid"), NAME("x-imap"), NAME("x-imapbase"), NAME("content-length"), NAME("lines"), NAME("x-uidl") };
+#undef NAME
 	size_t i, n;
 
-	if (strchr("sSxXcClL", *line) == NULL)
-		return false;
 	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-		n = strlen(names[i]);
-		if (len <= n || strncasecmp(line, names[i], n) != 0)
+		n = names[i].len;
+		if (len <= n || !begins_with(line, names[i].name, n))
 			continue;
 		while (n < len && (line[n] == ' ' || line[n] == '\t'))
 			n++;
