@@ -115,13 +115,14 @@ is_still_there(const struct record *r, int fd)
 }
 
 /*
- * Looks at some messages all over the file, and at the last: whoever removed or rewrote one has shifted those behind it.  The others
- * are for somebody who has made up for it before the last one.
+ * Looks at some messages all over the file, and at the last: whoever removed one, or made one longer, has shifted those behind it.
+ * Who has made up for it with another one's padding, as Dovecot and c-client do for Status and X-Keywords, is found out by chance here;
+ * that is what mbox_list.believed is for.
  */
 static bool
 samples_are_there(const struct mbox_list *list, int fd)
 {
-	uint32_t i, step = list->count / SAMPLES + 1;
+	uint32_t i, step = (list->count + SAMPLES - 1) / SAMPLES;
 
 	for (i = 0; i < list->count; i += step)
 		if (!is_still_there(&list->records[i], fd))
@@ -163,7 +164,7 @@ read_growth(const struct mbox_index *index, int fd, struct mbox_list *list, uint
 	if (!samples_are_there(list, fd))
 		return false;
 	r = list->records[last];
-	list->count = last;
+	list->count = list->believed = last;
 	return scan_file(fd, r.offset - list->from_bytes[last], list, scanned) == MBOX_SCAN_OK && list->count > last &&
 	    list->records[last].offset == r.offset;
 }
@@ -221,7 +222,7 @@ read_messages(const struct mbox_index *index, int fd, const struct stat *st, str
 	enum mbox_scan_result result;
 
 	*known = 0;
-	if (index != NULL && mbox_index_may_have_grown(index, st)) {
+	if (index != NULL && (uint64_t)st->st_size >= GROWTH_PAYS_BYTES && mbox_index_may_have_grown(index, st)) {
 		if (read_growth(index, fd, list, scanned)) {
 			*known = (index->h.flags & INDEX_DIGESTS) != 0 ? (uint32_t)index->h.count : 0;
 			return MBOX_SCAN_OK;
@@ -405,6 +406,7 @@ take_index(struct maildrop *md, const struct stat *st)
 	}
 	list->records = md->records;
 	list->count = md->count;
+	list->believed = (uint32_t)h->believed;
 	list->begin = h->begin;
 	list->end = h->end;
 	mbox->known = (h->flags & INDEX_DIGESTS) != 0 ? md->count : 0;
@@ -622,11 +624,12 @@ verify_locked(struct maildrop *md, struct mbox_lock *lock)
 
 	if (lock->fd == -1 || lock->st.st_dev != mbox->st.st_dev || lock->st.st_ino != mbox->st.st_ino)
 		return MD_GONE;
-	if (is_unchanged(md, lock->fd))
+	if (mbox->list.believed == 0 && is_unchanged(md, lock->fd))
 		return MD_OK;
 	if (mbox_read_locked(lock, NULL, &now, &st, NULL, NULL) == MD_OK && mbox_is_continued(&mbox->list, &now, lock->fd)) {
 		remember_state(md, &st);
 		mbox->list.end = mbox_start(&now, mbox->list.count); /* what has come since is not in the list */
+		mbox->list.believed = 0;
 		mbox->indexed = false;
 		result = MD_OK;
 	}
@@ -644,8 +647,10 @@ mbox_verify(struct maildrop *md)
 	if (result == MD_OK)
 		result = verify_locked(md, &lock);
 	mbox_unlock(&lock);
-	if (result == MD_GONE)
+	if (result == MD_GONE) {
 		mbox_index_remove(mbox->folder); /* whatever it says, it is not this mailbox any more */
+		mbox->indexed = true; /* and our list is no better */
+	}
 	return result;
 }
 
@@ -661,7 +666,7 @@ compute_ids(struct maildrop *md)
 		mbox_load_digests(mbox);
 		if (mbox_has_ids(&mbox->list))
 			return MD_OK;
-		if (is_unchanged(md, md->fd) && unique_id_complete(&mbox->list, md->fd, NULL) == 0 &&
+		if (mbox->list.believed <= mbox->known && is_unchanged(md, md->fd) && unique_id_complete(&mbox->list, md->fd, NULL) == 0 &&
 		    is_unchanged(md, md->fd)) {
 			mbox->indexed = false;
 			return MD_OK;

@@ -13,7 +13,7 @@
 
 #define NAME "index"
 #define NEW_NAME "index.new"
-#define MAGIC "postern index 1"	/* 15 characters and NUL */
+#define MAGIC "postern index 2"	/* 15 characters and NUL */
 #define TAIL_BYTES 4096u
 
 void
@@ -52,7 +52,7 @@ header_is_sound(const struct index_header *h)
 {
 	return memcmp(h->magic, MAGIC, sizeof(h->magic)) == 0 &&
 	    h->hash == XXH3_64bits(h, offsetof(struct index_header, hash)) && h->count <= MESSAGES_MAX &&
-	    h->begin <= h->end && h->end <= INT64_MAX && h->end == h->state.size;
+	    h->believed <= h->count && h->begin <= h->end && h->end <= INT64_MAX && h->end == h->state.size;
 }
 
 void
@@ -251,6 +251,7 @@ fill_header(struct index_header *h, const struct mbox_list *list, int fd, const 
 	h->begin = list->begin;
 	h->end = list->end;
 	h->count = list->count;
+	h->believed = list->believed;
 	h->flags = digest_flags(list);
 	h->records_hash = XXH3_64bits(list->records, list->count * sizeof(*list->records));
 	h->from_hash = XXH3_64bits(list->from_bytes, list->count * sizeof(*list->from_bytes));

@@ -20,6 +20,7 @@ struct index_header {
 	uint64_t flags;
 	uint64_t tail_hash;		/* of the last bytes of the mbox */
 	uint64_t records_hash, from_hash, digests_hash, suffixes_hash;
+	uint64_t believed;		/* as in struct mbox_list */
 	uint64_t hash;			/* of all before */
 };
 

@@ -34,6 +34,7 @@ struct mbox_list {
 	unsigned char (*digests)[DIGEST_BYTES];	/* unique_id.h; NULL until somebody asks */
 	uint32_t *suffixes;		/* 0: its digest is not known yet.  Behind the digests, in the same memory */
 	uint32_t count, room;
+	uint32_t believed;		/* of so many, from the first, the index says so, and nobody has read them since others wrote */
 	uint64_t begin;			/* 0, or the end of c-client's internal message, which is not in the list */
 	uint64_t end;			/* size of the file */
 };

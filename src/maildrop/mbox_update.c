@@ -239,9 +239,20 @@ identify(struct change *c)
 	return 0;
 }
 
+static bool
+is_as_at_login(const struct maildrop *md, const struct mbox_lock *lock)
+{
+	const struct mbox *mbox = md->private;
+	struct file_state state;
+
+	file_state_of(&lock->st, &state);
+	return lock->st.st_dev == mbox->st.st_dev && lock->st.st_ino == mbox->st.st_ino &&
+	    file_state_equal(&state, &md->state) && mbox->list.end == state.size;
+}
+
 /*
  * Digests are the better identity, if the login's messages have them or can still be read for them: where another file
- * was put in the mbox's place, ours is still open as it was.
+ * was put in the mbox's place, ours is still open as it was; and what has only grown before the login has what was new then.
  */
 static bool
 digests_are_known(struct maildrop *md, const struct mbox_lock *lock)
@@ -253,7 +264,8 @@ digests_are_known(struct maildrop *md, const struct mbox_lock *lock)
 	if (mbox_has_ids(&mbox->list))
 		return true;
 	if (lock->st.st_dev == mbox->st.st_dev && lock->st.st_ino == mbox->st.st_ino)
-		return false;
+		return is_as_at_login(md, lock) && mbox->list.believed <= mbox->known &&
+		    unique_id_complete(&mbox->list, lock->fd, NULL) == 0;
 	return fstat(md->fd, &st) == 0 && st.st_size == mbox->st.st_size &&
 	    st.st_mtim.tv_sec == mbox->st.st_mtim.tv_sec && st.st_mtim.tv_nsec == mbox->st.st_mtim.tv_nsec &&
 	    unique_id_complete(&mbox->list, md->fd, NULL) == 0;
@@ -588,7 +600,7 @@ carry_out(struct maildrop *md, struct mbox_lock *lock, const struct work *w)
 	return MD_OK;
 }
 
-/* Nobody has written since the login. */
+/* Nobody has written since all of it was read. */
 static enum md_result
 update_unchanged(struct maildrop *md, struct mbox_lock *lock, uint32_t last)
 {
@@ -617,6 +629,7 @@ last_now(const struct change *c, uint32_t last)
 static enum md_result
 update_found(struct maildrop *md, struct mbox_lock *lock, struct change *c, struct mbox_list *now, uint32_t last)
 {
+	struct mbox *mbox = md->private;
 	struct work w = { .list = now };
 	enum md_result result;
 
@@ -629,6 +642,8 @@ update_found(struct maildrop *md, struct mbox_lock *lock, struct change *c, stru
 	md->removed = count_marked(md->deleted, md->count) - c->unidentified;
 	if (c->unidentified == 0)
 		return MD_OK;
+	if (c->old->believed > 0)
+		mbox_index_remove(mbox->folder); /* the next login must not believe it again */
 	log_note(LOG_NOTICE, "mbox-changed not-found=%u", (unsigned int)c->unidentified);
 	return MD_TEMPORARY;
 }
@@ -654,15 +669,13 @@ update_changed(struct maildrop *md, struct mbox_lock *lock, uint32_t last)
 	return result;
 }
 
+/* As long as messages are only believed to be where they were, none is removed. */
 static bool
-is_as_at_login(const struct maildrop *md, const struct mbox_lock *lock)
+is_as_it_was_read(const struct maildrop *md, const struct mbox_lock *lock)
 {
 	const struct mbox *mbox = md->private;
-	struct file_state state;
 
-	file_state_of(&lock->st, &state);
-	return lock->st.st_dev == mbox->st.st_dev && lock->st.st_ino == mbox->st.st_ino &&
-	    file_state_equal(&state, &md->state) && mbox->list.end == state.size;
+	return mbox->list.believed == 0 && is_as_at_login(md, lock);
 }
 
 static enum md_result
@@ -670,7 +683,7 @@ update_locked(struct maildrop *md, struct mbox_lock *lock, uint32_t last)
 {
 	if (fstat(lock->fd, &lock->st) == -1)
 		return failed(md, errno);
-	return is_as_at_login(md, lock) ? update_unchanged(md, lock, last) : update_changed(md, lock, last);
+	return is_as_it_was_read(md, lock) ? update_unchanged(md, lock, last) : update_changed(md, lock, last);
 }
 
 enum md_result

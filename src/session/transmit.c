@@ -89,13 +89,12 @@ fill(struct session *s, int fd, uint64_t offset, size_t want)
 }
 
 /*
- * The bytes of the message from position pos on: *len of them (at most what the window takes), or NULL.  offset: where the
- * message stands in the file.
+ * What stands in the file from offset on, bytes long, from position pos of it on: *len bytes (at most what the window takes), or NULL.
  */
 static const char *
-bytes_at(struct session *s, int fd, const struct record *r, uint64_t offset, uint64_t pos, size_t *len)
+bytes_at(struct session *s, int fd, uint64_t bytes, uint64_t offset, uint64_t pos, size_t *len)
 {
-	uint64_t at = offset + pos, left = r->bytes - pos;
+	uint64_t at = offset + pos, left = bytes - pos;
 
 	*len = left < WINDOW_BYTES ? (size_t)left : WINDOW_BYTES;
 	if (at >= window_start && at < window_end && (pos > 0 || at + *len <= window_end)) {
@@ -104,6 +103,59 @@ bytes_at(struct session *s, int fd, const struct record *r, uint64_t offset, uin
 		return window + (at - window_start);
 	}
 	return fill(s, fd, at, *len) == -1 ? NULL : window + (at - window_start);
+}
+
+/* Whether these are an empty line and the From_ line of the next message. */
+static bool
+is_seam(const char *p, size_t len)
+{
+	size_t empty = *p == '\r' ? 2 : 1;
+
+	return len > empty + 5 && p[empty - 1] == '\n' && memcmp(p + empty, "From ", 5) == 0 && p[len - 1] == '\n';
+}
+
+/* read: how much is read at once, at least the message. */
+static bool
+begins_there(struct session *s, const struct record *r, uint64_t read)
+{
+	size_t len;
+	const char *p = bytes_at(s, s->mbox, read, r->offset, 0, &len);
+
+	return p != NULL && (r->bytes == 0 || fingerprint(p, r->bytes) == r->fingerprint);
+}
+
+static bool
+ends_there(struct session *s, const struct record *r, uint64_t seam)
+{
+	size_t len;
+	const char *p = seam > 0 ? bytes_at(s, s->mbox, seam, r->offset + r->bytes, 0, &len) : NULL;
+
+	return seam == 0 || (p != NULL && is_seam(p, len));
+}
+
+/*
+ * Whether a message of an mbox is where its record says, and ends where the next one begins (the last one was read at the login).
+ * Records of a mailbox that has only grown may be from an earlier session; other programs may have rewritten header fields since, in
+ * each other's padding.
+ */
+static bool
+is_there(struct session *s, uint32_t n, const struct record *r)
+{
+	uint64_t seam = n < s->count ? record_of(s, n + 1)->offset - (r->offset + r->bytes) : 0;
+
+	if (n < s->count && (seam == 0 || seam > FROM_LINE_BYTES))
+		return false;
+	if (r->bytes + seam <= WINDOW_BYTES)
+		return begins_there(s, r, r->bytes + seam) && ends_there(s, r, seam);
+	return ends_there(s, r, seam) && begins_there(s, r, r->bytes); /* so that the window has the beginning, which is sent next */
+}
+
+/* The helper looks at all of it: the next session must not be told the same. */
+static void
+report_wrong_record(struct session *s)
+{
+	if (!s->changed)
+		s->changed = !helper_verify(s);
 }
 
 /* Converts a piece into the client's buffer, as much at a time as there is room for. */
@@ -131,7 +183,7 @@ put_end(struct client *c, struct stuffing *st)
 	client_put(c, ".\r\n", 3);
 }
 
-/* The message from its descriptor.  Its first piece is looked at before "+OK" is said. */
+/* The message from its descriptor.  Its first piece is read before "+OK" is said. */
 static enum sent
 send_message(struct session *s, int fd, const struct record *r, const char *status, uint64_t lines)
 {
@@ -143,19 +195,19 @@ send_message(struct session *s, int fd, const struct record *r, const char *stat
 
 	do {
 		len = 0;
-		if (r->bytes > 0 && (p = bytes_at(s, fd, r, r->offset, pos, &len)) == NULL)
+		if (r->bytes > 0 && (p = bytes_at(s, fd, r->bytes, r->offset, pos, &len)) == NULL)
 			return pos == 0 ? SENT_NOTHING : SENT_TORN;
-		if (pos == 0) {
-			if (s->kind == KIND_MBOX && r->bytes > 0 && fingerprint(p, r->bytes) != r->fingerprint)
-				return SENT_NOTHING;
+		if (pos == 0)
 			reply(s, status);
-		}
 		part = lines == TRANSMIT_ALL ? len : top_part(&top, p, len);
 		put_stuffed(&s->client, &st, p, part);
 		pos += part;
 	} while (part == len && pos < r->bytes && !s->client.gone);
-	if (pos == r->bytes && !s->client.gone && st.octets + (st.in_line ? STUFFING_END : 0) != r->octets)
+	if (pos == r->bytes && !s->client.gone && st.octets + (st.in_line ? STUFFING_END : 0) != r->octets) {
+		if (s->kind == KIND_MBOX)
+			report_wrong_record(s);
 		return SENT_TORN;
+	}
 	put_end(&s->client, &st);
 	return s->client.gone ? SENT_TORN : SENT_ALL;
 }
@@ -182,18 +234,22 @@ read_ahead(struct session *s, uint32_t n)
 enum sent
 transmit(struct session *s, uint32_t n, const char *status, uint64_t lines)
 {
-	const struct record *r = record_of(s, n);
+	const struct record r = *record_of(s, n);
 	enum sent sent;
 	int fd;
 
-	if (s->kind == KIND_MBOX)
-		return send_message(s, s->mbox, r, status, lines);
+	if (s->kind == KIND_MBOX) {
+		if (is_there(s, n, &r))
+			return send_message(s, s->mbox, &r, status, lines);
+		report_wrong_record(s);
+		return SENT_NOTHING;
+	}
 	if ((fd = helper_message(s, n)) == -1)
 		return SENT_NOTHING;
 	if (window_message != n)
 		window_start = window_end = 0;
-	window_message = r->bytes <= WINDOW_BYTES ? n : 0;
-	sent = send_message(s, fd, r, status, lines);
+	window_message = r.bytes <= WINDOW_BYTES ? n : 0;
+	sent = send_message(s, fd, &r, status, lines);
 	if (sent == SENT_ALL && !client_has_more(&s->client)) {
 		client_flush(&s->client);
 		read_ahead(s, n + 1);

@@ -37,7 +37,7 @@ put_index(struct fuzz_input piece, const struct stat *st, unsigned mend)
 	memcpy(file, piece.p, len);
 	if ((mend & MEND_INDEX) != 0) {
 		memcpy(&h, file, sizeof(h));
-		memcpy(h.magic, "postern index 1", sizeof(h.magic));
+		memcpy(h.magic, "postern index 2", sizeof(h.magic));
 		h.dev = st->st_dev;
 		h.ino = st->st_ino;
 		file_state_of(st, &h.state);
@@ -46,6 +46,7 @@ put_index(struct fuzz_input piece, const struct stat *st, unsigned mend)
 		h.end = h.state.size;
 		h.begin = h.begin < h.end ? h.begin : 0;
 		h.count %= 64;
+		h.believed %= h.count + 1;
 		h.tail_hash = h.records_hash = h.from_hash = h.digests_hash = h.suffixes_hash = h.hash = 0;
 		memcpy(file, &h, sizeof(h));
 		len = len < sizeof(h) ? sizeof(h) : len;
