@@ -19,7 +19,7 @@ struct client {
 	int in, out;
 	bool out_is_socket;
 	bool in_times_out;		/* unless it does not block, read(2) of it returns after idle_timeout */
-	bool is_near;			/* the last command came in NEAR_NANOSECONDS (client.c) */
+	unsigned quick_commands;	/* the last so many came in QUICK_NANOSECONDS each (client.c) */
 	enum session_end gone;		/* why nothing more can be sent or read; 0 while it can */
 	unsigned long idle_timeout;	/* seconds, for a command to come whole, and for output to make progress */
 	int64_t write_deadline;		/* client_clock(); 0: none but idle_timeout */

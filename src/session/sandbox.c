@@ -16,7 +16,7 @@ static const struct sock_filter calls[] = {
 	FILTER_BEGIN,
 	FILTER_ALLOW(sendto),		/* octets to the client */
 	FILTER_ALLOW(read),		/* octets from the client */
-	FILTER_ALLOW(recvfrom),		/* the same, from one that is near */
+	FILTER_ALLOW(recvfrom),		/* the same, from one that is quick */
 	FILTER_ALLOW(sched_yield),	/* between two looks for them */
 #ifdef SYS_poll
 	FILTER_ALLOW(poll),		/* waiting for either */
