@@ -564,6 +564,13 @@ mbox_load_digests(struct mbox *mbox)
 	return -1;
 }
 
+void
+mbox_complete_digests(struct mbox *mbox, int fd)
+{
+	if (mbox_load_digests(mbox) == 0 && !mbox_has_ids(&mbox->list))
+		unique_id_complete(&mbox->list, fd, NULL);
+}
+
 static bool
 is_unchanged(const struct maildrop *md, int fd)
 {
@@ -626,7 +633,8 @@ verify_locked(struct maildrop *md, struct mbox_lock *lock)
 		return MD_GONE;
 	if (mbox->list.believed == 0 && is_unchanged(md, lock->fd))
 		return MD_OK;
-	if (mbox_read_locked(lock, NULL, &now, &st, NULL, NULL) == MD_OK && mbox_is_continued(&mbox->list, &now, lock->fd)) {
+	if (mbox_read_locked(lock, NULL, &now, &st, NULL, &mbox->scanned) == MD_OK &&
+	    mbox_is_continued(&mbox->list, &now, lock->fd)) {
 		remember_state(md, &st);
 		mbox->list.end = mbox_start(&now, mbox->list.count); /* what has come since is not in the list */
 		mbox->list.believed = 0;
@@ -685,7 +693,9 @@ save_index(struct maildrop *md)
 
 	if (mbox->list.end != (uint64_t)mbox->st.st_size)
 		return; /* mail has come since */
-	mbox_load_digests(mbox);
+	mbox_complete_digests(mbox, md->fd);
+	if (!is_unchanged(md, md->fd))
+		return; /* nor are these digests known to be of our messages */
 	if (mbox_index_write(mbox->folder, &mbox->list, md->fd, &mbox->st) == 0)
 		mbox->indexed = true;
 	else

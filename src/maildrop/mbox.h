@@ -50,6 +50,12 @@ enum md_result mbox_read_locked(struct mbox_lock *lock, const struct mbox_index 
 /* Digests that are in the index and not in memory yet.  0, or -1: they will have to be computed. */
 int mbox_load_digests(struct mbox *mbox);
 
+/*
+ * If the index has digests: these, and those of what has come since, read from fd, where the list is true.  Otherwise an index written
+ * of the list would not say any more which of equal messages is which.
+ */
+void mbox_complete_digests(struct mbox *mbox, int fd);
+
 /* Whether all that list says is true of now as well, which may have more messages; fd: the mbox as it is now. */
 bool mbox_is_continued(const struct mbox_list *list, const struct mbox_list *now, int fd);
 

@@ -327,7 +327,7 @@ find_all(struct maildrop *md, struct mbox_lock *lock, struct change *c, struct m
 		return -1;
 	if (lock->st.st_dev == mbox->st.st_dev && lock->st.st_ino == mbox->st.st_ino &&
 	    mbox_is_continued(c->old, now, lock->fd)) {
-		mbox_load_digests(mbox);
+		mbox_complete_digests(mbox, lock->fd);
 		return keep_places(c, now, lock->fd);
 	}
 	if (make_keys(md, lock, c, now) == -1 || identify(c) == -1)
@@ -608,7 +608,7 @@ update_unchanged(struct maildrop *md, struct mbox_lock *lock, uint32_t last)
 	struct work w = { &mbox->list, md->deleted, last };
 	enum md_result result;
 
-	mbox_load_digests(mbox);
+	mbox_complete_digests(mbox, lock->fd);
 	result = carry_out(md, lock, &w);
 	if (result == MD_OK)
 		md->removed = count_marked(md->deleted, md->count);

@@ -17,6 +17,7 @@
 #include "common/fingerprint.h"
 #include "common/ioutil.h"
 #include "maildrop/journal.h"
+#include "maildrop/mbox.h"
 #include "maildrop/mbox_index.h"
 #include "maildrop/unique_id.h"
 
@@ -780,6 +781,42 @@ test_ids_survive(void **state)
 	free_ids(first, 3);
 }
 
+/* The first of two equal messages has gone and mail has come; then nobody asks for ids before another one goes, or at all. */
+static void
+test_ids_after_growth(void **state)
+{
+	char *first[4], *now[4];
+	char *text = malloc(sizeof(ONE ONE TWO) + INDEX_PAYS_BYTES + 2), *p = stpcpy(text, ONE ONE TWO) - 1;
+	struct maildrop md;
+	uint32_t count, gone;
+
+	memset(p, 'x', INDEX_PAYS_BYTES);
+	strcpy(p + INDEX_PAYS_BYTES, "\n\n");
+	for (gone = 0; gone < 2; gone++) {
+		clear_all(state);
+		write_mbox(text, strlen(text));
+		assert_int_equal(get_ids(first), 3);
+		assert_open(&md, 3);
+		mark(1);
+		assert_int_equal(md.ops->update(&md, 0), MD_OK);
+		close_session(&md);
+		append_mbox(NEW NEW);
+		assert_open(&md, 4);
+		if (gone > 0) {
+			mark(3);
+			assert_int_equal(md.ops->update(&md, 0), MD_OK);
+		}
+		close_session(&md);
+		count = get_ids(now);
+		assert_int_equal(count, 4 - gone);
+		assert_string_equal(now[0], first[1]);
+		assert_string_equal(now[1], first[2]);
+		free_ids(now, count);
+		free_ids(first, 3);
+	}
+	free(text);
+}
+
 static void
 test_ids_deleted_after_change(void **state)
 {
@@ -1096,6 +1133,7 @@ main(void)
 		cmocka_unit_test_setup(test_verify_empty_line_added, clear_all),
 		cmocka_unit_test_setup(test_delete_after_verify, clear_all),
 		cmocka_unit_test_setup(test_ids_survive, clear_all),
+		cmocka_unit_test_setup(test_ids_after_growth, clear_all),
 		cmocka_unit_test_setup(test_ids_deleted_after_change, clear_all),
 		cmocka_unit_test_setup(test_index_saves_the_scan, clear_all),
 		cmocka_unit_test_setup(test_index_of_changed_file, clear_all),
