@@ -645,6 +645,13 @@ verify_locked(struct maildrop *md, struct mbox_lock *lock)
 	return result;
 }
 
+void
+mbox_distrust(struct mbox *mbox)
+{
+	mbox_index_distrust(mbox->folder);
+	mbox->distrusted = true;
+}
+
 static enum md_result
 mbox_verify(struct maildrop *md)
 {
@@ -655,10 +662,8 @@ mbox_verify(struct maildrop *md)
 	if (result == MD_OK)
 		result = verify_locked(md, &lock);
 	mbox_unlock(&lock);
-	if (result == MD_GONE) {
-		mbox_index_remove(mbox->folder); /* whatever it says, it is not this mailbox any more */
-		mbox->indexed = true; /* and our list is no better */
-	}
+	if (result == MD_GONE || (result != MD_OK && mbox->list.believed > 0)) /* also where a lock was busy: somebody had doubts */
+		mbox_distrust(mbox);
 	return result;
 }
 
@@ -691,8 +696,8 @@ save_index(struct maildrop *md)
 {
 	struct mbox *mbox = md->private;
 
-	if (mbox->list.end != (uint64_t)mbox->st.st_size)
-		return; /* mail has come since */
+	if (mbox->distrusted || mbox->list.end != (uint64_t)mbox->st.st_size)
+		return; /* wrong, or mail has come since */
 	mbox_complete_digests(mbox, md->fd);
 	if (!is_unchanged(md, md->fd))
 		return; /* nor are these digests known to be of our messages */

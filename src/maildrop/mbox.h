@@ -35,6 +35,7 @@ struct mbox {
 	struct mbox_index index;	/* as it was found at login */
 	uint32_t known;			/* the digests of so many messages, from the first, are in index */
 	bool indexed;			/* index says all that is known */
+	bool distrusted;		/* the list is not the mailbox, so no index is made of it */
 	bool ids_settled;		/* the list has the unique-ids of all, and equal ones are told apart on disk */
 	uint64_t scanned;		/* bytes that the index saved nobody from reading */
 };
@@ -58,6 +59,9 @@ void mbox_complete_digests(struct mbox *mbox, int fd);
 
 /* Whether all that list says is true of now as well, which may have more messages; fd: the mbox as it is now. */
 bool mbox_is_continued(const struct mbox_list *list, const struct mbox_list *now, int fd);
+
+/* The list is not, or not any more, what the mailbox holds. */
+void mbox_distrust(struct mbox *mbox);
 
 /* Whether all messages of list have their digests and suffixes. */
 bool mbox_has_ids(const struct mbox_list *list);

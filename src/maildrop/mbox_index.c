@@ -314,3 +314,22 @@ mbox_index_remove(int folder)
 {
 	unlinkat(folder, NAME, 0);
 }
+
+void
+mbox_index_distrust(int folder)
+{
+	struct mbox_index index;
+	int fd;
+
+	mbox_index_open(&index, folder);
+	if (index.fd == -1)
+		return;
+	mbox_index_close(&index);
+	index.h.ino = 0; /* no file has that */
+	index.h.hash = XXH3_64bits(&index.h, offsetof(struct index_header, hash));
+	fd = openat(folder, NAME, O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	if (fd == -1 || pwrite_full(fd, &index.h, sizeof(index.h), 0) == -1)
+		mbox_index_remove(folder);
+	if (fd != -1)
+		close(fd);
+}

@@ -58,8 +58,10 @@ int mbox_index_read_digests(const struct mbox_index *index, unsigned char (*dige
  */
 int mbox_index_write(int folder, const struct mbox_list *list, int fd, const struct stat *st);
 
-/* An index that turned out not to be true. */
 void mbox_index_remove(int folder);
+
+/* What the index says of places is not true.  The next login reads all, and finds the unique-ids of what it reads in there. */
+void mbox_index_distrust(int folder);
 
 void file_state_of(const struct stat *st, struct file_state *state);
 bool file_state_equal(const struct file_state *a, const struct file_state *b);

@@ -266,7 +266,7 @@ digests_are_known(struct maildrop *md, const struct mbox_lock *lock)
 	if (lock->st.st_dev == mbox->st.st_dev && lock->st.st_ino == mbox->st.st_ino)
 		return is_as_at_login(md, lock) && mbox->list.believed <= mbox->known &&
 		    unique_id_complete(&mbox->list, lock->fd, NULL) == 0;
-	return fstat(md->fd, &st) == 0 && st.st_size == mbox->st.st_size &&
+	return mbox->list.believed <= mbox->known && fstat(md->fd, &st) == 0 && st.st_size == mbox->st.st_size &&
 	    st.st_mtim.tv_sec == mbox->st.st_mtim.tv_sec && st.st_mtim.tv_nsec == mbox->st.st_mtim.tv_nsec &&
 	    unique_id_complete(&mbox->list, md->fd, NULL) == 0;
 }
@@ -330,6 +330,7 @@ find_all(struct maildrop *md, struct mbox_lock *lock, struct change *c, struct m
 		mbox_complete_digests(mbox, lock->fd);
 		return keep_places(c, now, lock->fd);
 	}
+	mbox_distrust(mbox);
 	if (make_keys(md, lock, c, now) == -1 || identify(c) == -1)
 		return -1;
 	if (c->by_digest)
@@ -462,6 +463,8 @@ index_kept(const struct mbox *mbox, const struct mbox_lock *lock, const struct m
 	struct stat st;
 	uint32_t i;
 
+	if (kept->digests == NULL && mbox->distrusted && mbox->index.fd != -1 && (mbox->index.h.flags & INDEX_EQUAL) != 0)
+		return; /* it still knows the suffixes of equal messages */
 	for (i = 0; kept->digests != NULL && i < kept->count; i++)
 		equal |= kept->suffixes[i] > 1;
 	if (kept->count > 0 && kept->end == size && (kept->end >= INDEX_PAYS_BYTES || equal) &&
@@ -629,7 +632,6 @@ last_now(const struct change *c, uint32_t last)
 static enum md_result
 update_found(struct maildrop *md, struct mbox_lock *lock, struct change *c, struct mbox_list *now, uint32_t last)
 {
-	struct mbox *mbox = md->private;
 	struct work w = { .list = now };
 	enum md_result result;
 
@@ -642,8 +644,6 @@ update_found(struct maildrop *md, struct mbox_lock *lock, struct change *c, stru
 	md->removed = count_marked(md->deleted, md->count) - c->unidentified;
 	if (c->unidentified == 0)
 		return MD_OK;
-	if (c->old->believed > 0)
-		mbox_index_remove(mbox->folder); /* the next login must not believe it again */
 	log_note(LOG_NOTICE, "mbox-changed not-found=%u", (unsigned int)c->unidentified);
 	return MD_TEMPORARY;
 }

@@ -105,13 +105,13 @@ bytes_at(struct session *s, int fd, uint64_t bytes, uint64_t offset, uint64_t po
 	return fill(s, fd, at, *len) == -1 ? NULL : window + (at - window_start);
 }
 
-/* Whether these are an empty line and the From_ line of the next message. */
+/* Whether these are a line's end, an empty line and the From_ line of the next message. */
 static bool
 is_seam(const char *p, size_t len)
 {
-	size_t empty = *p == '\r' ? 2 : 1;
+	size_t empty = p[1] == '\r' ? 2 : 1;
 
-	return len > empty + 5 && p[empty - 1] == '\n' && memcmp(p + empty, "From ", 5) == 0 && p[len - 1] == '\n';
+	return len > 1 + empty + 5 && p[0] == '\n' && p[empty] == '\n' && memcmp(p + 1 + empty, "From ", 5) == 0;
 }
 
 /* read: how much is read at once, at least the message. */
@@ -121,14 +121,14 @@ begins_there(struct session *s, const struct record *r, uint64_t read)
 	size_t len;
 	const char *p = bytes_at(s, s->mbox, read, r->offset, 0, &len);
 
-	return p != NULL && (r->bytes == 0 || fingerprint(p, r->bytes) == r->fingerprint);
+	return p != NULL && fingerprint(p, r->bytes) == r->fingerprint;
 }
 
 static bool
 ends_there(struct session *s, const struct record *r, uint64_t seam)
 {
 	size_t len;
-	const char *p = seam > 0 ? bytes_at(s, s->mbox, seam, r->offset + r->bytes, 0, &len) : NULL;
+	const char *p = seam > 0 ? bytes_at(s, s->mbox, 1 + seam, r->offset + r->bytes - 1, 0, &len) : NULL;
 
 	return seam == 0 || (p != NULL && is_seam(p, len));
 }
@@ -145,7 +145,9 @@ is_there(struct session *s, uint32_t n, const struct record *r)
 
 	if (n < s->count && (seam == 0 || seam > FROM_LINE_BYTES))
 		return false;
-	if (r->bytes + seam <= WINDOW_BYTES)
+	if (r->bytes == 0)
+		return helper_verify(s); /* nothing to know it by */
+	if (r->bytes <= WINDOW_BYTES - seam)
 		return begins_there(s, r, r->bytes + seam) && ends_there(s, r, seam);
 	return ends_there(s, r, seam) && begins_there(s, r, r->bytes); /* so that the window has the beginning, which is sent next */
 }

@@ -39,6 +39,13 @@ def longer(octets):
     return change
 
 
+def change_victim(parts, change):
+    """Changes it, and the next one perhaps."""
+    both = parts[VICTIM - 1:VICTIM + 1]
+    change(both)
+    parts[VICTIM - 1:VICTIM + 1] = both
+
+
 def same_length(parts):
     parts[0] = parts[0].replace(b"Status: O\n", b"Status: RO\n", 1).replace(b"X-Keywords:  ", b"X-Keywords: ", 1)
 
@@ -75,9 +82,7 @@ class Rewritten:
             c.quit()
         check(os.path.exists(self.run.folder + "/state/alice/index"), "there is no index")
         parts = pt.mbox_split(box)
-        change_of = parts[VICTIM - 1:VICTIM + 1]
-        change(change_of)
-        parts[VICTIM - 1:VICTIM + 1] = change_of
+        change_victim(parts, change)
         rewritten = b"".join(parts)
         check(len(rewritten) == len(box) and rewritten != box, "the change is none, or has another length")
         self.box = rewritten + pt.mbox_join([message(count + 1, received)])[0]
@@ -157,12 +162,152 @@ def removed(folder, count, received, change, which, look):
         c.quit()
 
 
+class Growing:
+    """An mbox that is rewritten, and gets a message more, before each session."""
+
+    def __init__(self, folder, parts):
+        self.parts = parts
+        self.run = pt.Run(folder, box=b"".join(parts))
+        self.delivered = 0
+
+    def change(self):
+        """Writes what is in parts now, and one more."""
+        self.delivered += 1
+        self.parts.append(pt.mbox_join([message(LARGE + self.delivered, RECEIVED)])[0])
+        with open(self.run.maildrop, "r+b") as f:
+            f.write(b"".join(self.parts))
+            f.truncate()
+
+    def session(self, *commands):
+        """The first words of the answers to commands, and the unique-ids, which are asked for at the end."""
+        with pt.Session(self.run) as c:
+            c.log_in()
+            answers = []
+            for command in commands:
+                answers.append(c.ask(command).split(b" ")[0])
+                if command.startswith(b"RETR") and answers[-1] == b"+OK":
+                    c.read_multi()
+            ids = uidl(c)
+            c.quit()
+        return answers, ids
+
+
+def large():
+    return pt.mbox_split(pt.mbox_join([message(n, RECEIVED) for n in range(1, LARGE + 1)])[0])
+
+
+def pad(parts, n, octets):
+    """Makes message n longer by as many octets of padding."""
+    parts[n - 1] = parts[n - 1].replace(b"X-Keywords:", b"X-Keywords:" + b" " * octets, 1)
+
+
+def asked_for_ids_then(folder):
+    """A refused message is not refused again, though unique-ids are asked for then, and mail comes before each session."""
+    g = Growing(folder, large())
+    g.session()
+    change_victim(g.parts, longer(24))
+    g.change()
+    g.session(b"RETR %d" % VICTIM)
+    g.change()
+    check(g.session(b"RETR %d" % VICTIM)[0] == [b"+OK"], "the next session has not been right")
+
+
+def gone_and_deleted(folder):
+    """A message that somebody has removed, in favour of the padding before it, is deleted once."""
+    g = Growing(folder, large())
+    _, ids = g.session()
+    gone = ids[b"%d" % VICTIM]
+    pad(g.parts, VICTIM - 1, len(g.parts.pop(VICTIM - 1)))
+    g.change()
+    with pt.Session(g.run) as c:
+        c.log_in()
+        if gone in uidl(c).values():
+            c.expect(b"DELE %d" % VICTIM, b"+OK")
+        c.quit()
+    check(pt.read_file(g.run.maildrop) == b"".join(g.parts), "something else is gone")
+    check(gone not in g.session()[1].values(), "it is listed again")
+
+
+def equal_ones(folder, commands):
+    """Which of equal messages is which is still known after a session that found another one rewritten, or nobody asked in."""
+    parts = large()
+    parts[300] = parts[310] = parts[320]
+    g = Growing(folder, parts)
+    g.session()
+    with pt.Session(g.run) as c:
+        c.log_in()
+        c.expect(b"DELE 301", b"+OK")
+        c.quit()
+    twin = g.parts.pop(300)
+    _, ids = g.session()
+    change_victim(g.parts, longer(24))
+    g.change()
+    with pt.Session(g.run) as c:
+        c.log_in()
+        for command in commands:
+            c.ask(command)
+        c.ask(b"QUIT")
+        c.end()
+    left = pt.mbox_split(pt.read_file(g.run.maildrop))
+    _, now = g.session()
+    check([now[b"%d" % n] for n, part in enumerate(left, 1) if part == twin] == [ids[b"310"], ids[b"320"]],
+          "equal messages have got other unique-ids")
+
+
+def cut_off(folder):
+    """A From_ line without its end, which a full disk has left, is no reason to refuse the message before it."""
+    box, stored = pt.mbox_join([message(n, b"") for n in range(1, 4)])
+    run = pt.Run(folder, box=box + b"From new@example.org Mon Nov 23 11:00:00 2026")
+    with pt.Session(run) as c:
+        c.log_in()
+        c.expect(b"STAT", b"+OK 4 ")
+        for n, text in enumerate(stored + [b""], 1):
+            check(pt.unstuffed(c.ask_multi(b"RETR %d" % n)) == pt.wire_form(text), "RETR %d" % n)
+        c.quit()
+
+
+def locked(folder):
+    """Where somebody else has the lock when a wrong message is noticed, the next session is right as well."""
+    g = Growing(folder, large())
+    g.session()
+    change_victim(g.parts, longer(24))
+    g.change()
+    g.run.write_settings({"lock-timeout": "0"})
+    with pt.Session(g.run) as c:
+        c.log_in()
+        with open(g.run.maildrop + ".lock", "w") as f:
+            f.write("1\n")
+        c.expect(b"RETR %d" % VICTIM, b"-ERR [SYS/TEMP]")
+        os.unlink(g.run.maildrop + ".lock")
+        c.quit()
+    check(g.session(b"RETR %d" % VICTIM)[0] == [b"+OK"], "the next session has not been right")
+
+
+def empty(folder):
+    """Nor is another message taken for an empty one, of which nothing can be known."""
+    parts = large()
+    parts[VICTIM - 1] = pt.mbox_join([b""])[0]
+    g = Growing(folder, parts)
+    g.session()
+    pad(g.parts, VICTIM - 1, len(g.parts.pop(VICTIM - 1)))
+    g.change()
+    check(g.session(b"RETR %d" % VICTIM)[0] == [b"-ERR"], "something was sent as the empty message")
+    check(g.session(b"RETR %d" % VICTIM)[0] == [b"+OK"], "the next session has not been right")
+
+
 def main(folder, tap):
     for name, (received, change) in CHANGES.items():
         for count in (SMALL, LARGE):
             tap.run("%s: %d messages are read" % (name, count), read_on, folder, count, received, change, tap)
         for which in (VICTIM, VICTIM + 1, LARGE + 1):
             tap.run("%s: message %d is removed" % (name, which), removed, folder, LARGE, received, change, which, False)
+    tap.run("read, and unique-ids asked for then", asked_for_ids_then, folder)
+    tap.run("a message that is gone is deleted", gone_and_deleted, folder)
+    for commands in ((), (b"RETR %d" % VICTIM,), (b"DELE %d" % VICTIM,), (b"DELE %d" % VICTIM, b"DELE %d" % (VICTIM + 1))):
+        tap.run("equal messages: %s" % (b", ".join(commands).decode() or "nothing"), equal_ones, folder, commands)
+    tap.run("a From_ line without its end", cut_off, folder)
+    tap.run("a lock is held", locked, folder)
+    tap.run("an empty message", empty, folder)
     tap.run("removed after it could not be read", removed, folder, LARGE, b"", longer(24), VICTIM, True)
 
 
