@@ -129,9 +129,8 @@ read_until(struct client *c, int64_t deadline)
 
 /* Whoever has something to do on this processor goes first; it may be the client. */
 static ssize_t
-read_awake(struct client *c)
+read_awake(struct client *c, int64_t until)
 {
-	int64_t until = nanoseconds() + QUICK_NANOSECONDS;
 	ssize_t n;
 
 	while ((n = recv(c->in, client_in + c->in_end, IN_BYTES - c->in_end, MSG_DONTWAIT)) == -1 && errno == EAGAIN &&
@@ -140,16 +139,15 @@ read_awake(struct client *c)
 	return n;
 }
 
-/* The beginning of a command; the rest of it, and what comes through postern-tls, is waited for asleep. */
+/* The beginning of a command, from began on; the rest of it, and what comes through postern-tls, is waited for asleep. */
 static ssize_t
-read_beginning(struct client *c)
+read_beginning(struct client *c, int64_t began)
 {
-	int64_t began = nanoseconds();
 	ssize_t n = -1;
 
 	errno = EAGAIN;
 	if (c->quick_commands >= QUICK_COMMANDS)
-		n = read_awake(c);
+		n = read_awake(c, began + QUICK_NANOSECONDS);
 	if (n == -1 && errno == EAGAIN)
 		n = read_some(c);
 	c->quick_commands = n > 0 && nanoseconds() - began < QUICK_NANOSECONDS ? c->quick_commands + 1 : 0;
@@ -164,11 +162,12 @@ static ssize_t
 read_in_time(struct client *c, int64_t *deadline)
 {
 	bool idle = *deadline == CLIENT_IDLE;
+	int64_t now = nanoseconds();
 	ssize_t n;
 
 	if (idle)
-		*deadline = client_clock() + (int64_t)c->idle_timeout * 1000;
-	if (idle && c->in_times_out && ((n = read_beginning(c)) != -1 || (errno != EAGAIN && errno != EINTR)))
+		*deadline = now / 1000000 + (int64_t)c->idle_timeout * 1000;
+	if (idle && c->in_times_out && ((n = read_beginning(c, now)) != -1 || (errno != EAGAIN && errno != EINTR)))
 		return n;
 	return read_until(c, *deadline);
 }
