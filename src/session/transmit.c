@@ -133,6 +133,22 @@ ends_there(struct session *s, const struct record *r, uint64_t seam)
 	return seam == 0 || (p != NULL && is_seam(p, len));
 }
 
+/* The helper looks at all of it, once: the next session must not be told the same. */
+static void
+report_wrong_record(struct session *s)
+{
+	if (!s->changed)
+		s->changed = !helper_verify(s);
+}
+
+/* There is nothing to know an empty message by. */
+static bool
+all_is_there(struct session *s)
+{
+	report_wrong_record(s);
+	return !s->changed;
+}
+
 /*
  * Whether a message of an mbox is where its record says, and ends where the next one begins (the last one was read at the login).
  * Records of a mailbox that has only grown may be from an earlier session; other programs may have rewritten header fields since, in
@@ -146,18 +162,10 @@ is_there(struct session *s, uint32_t n, const struct record *r)
 	if (n < s->count && (seam == 0 || seam > FROM_LINE_BYTES))
 		return false;
 	if (r->bytes == 0)
-		return helper_verify(s); /* nothing to know it by */
+		return all_is_there(s);
 	if (r->bytes <= WINDOW_BYTES - seam)
 		return begins_there(s, r, r->bytes + seam) && ends_there(s, r, seam);
 	return ends_there(s, r, seam) && begins_there(s, r, r->bytes); /* so that the window has the beginning, which is sent next */
-}
-
-/* The helper looks at all of it: the next session must not be told the same. */
-static void
-report_wrong_record(struct session *s)
-{
-	if (!s->changed)
-		s->changed = !helper_verify(s);
 }
 
 /* Converts a piece into the client's buffer, as much at a time as there is room for. */

@@ -283,6 +283,39 @@ def locked(folder):
     check(g.session(b"RETR %d" % VICTIM)[0] == [b"+OK"], "the next session has not been right")
 
 
+def never_asked(folder):
+    """Unique-ids that nobody has asked for before are made of what is there, not of where the index says that it is."""
+    g = Growing(folder, large())
+    with pt.Session(g.run) as c:
+        c.log_in()
+        c.quit()
+    check(os.path.exists(g.run.folder + "/state/alice/index"), "there is no index")
+    change_victim(g.parts, longer(24))
+    g.change()
+    with pt.Session(g.run) as c:
+        c.log_in()
+        c.expect(b"UIDL", b"-ERR [SYS/TEMP]")
+        c.quit()
+    _, ids = g.session()
+    os.unlink(g.run.folder + "/state/alice/index")
+    check(g.session()[1] == ids, "other unique-ids than those of the messages")
+
+
+def index_not_writable(folder):
+    """An index that cannot be marked as wrong is removed."""
+    g = Growing(folder, large())
+    g.session()
+    change_victim(g.parts, longer(24))
+    g.change()
+    os.chmod(g.run.folder + "/state/alice/index", 0o400)
+    with pt.Session(g.run) as c:
+        c.log_in()
+        c.expect(b"RETR %d" % VICTIM, b"-ERR [SYS/TEMP]")
+        check(not os.path.exists(g.run.folder + "/state/alice/index"), "it is still there")
+        c.quit()
+    check(g.session(b"RETR %d" % VICTIM)[0] == [b"+OK"], "the next session has not been right")
+
+
 def empty(folder):
     """Nor is another message taken for an empty one, of which nothing can be known."""
     parts = large()
@@ -307,6 +340,8 @@ def main(folder, tap):
         tap.run("equal messages: %s" % (b", ".join(commands).decode() or "nothing"), equal_ones, folder, commands)
     tap.run("a From_ line without its end", cut_off, folder)
     tap.run("a lock is held", locked, folder)
+    tap.run("unique-ids asked for the first time", never_asked, folder)
+    tap.run("an index that cannot be written", index_not_writable, folder)
     tap.run("an empty message", empty, folder)
     tap.run("removed after it could not be read", removed, folder, LARGE, b"", longer(24), VICTIM, True)
 
