@@ -19,7 +19,6 @@ CASE_SECONDS = 20
 SESSION_SECONDS = 120
 LONG_SESSION_SECONDS = 880
 
-DELETE_ALL_REPEATS = 2
 MEMORY_REPEATS = 3
 IDLE_CONNECTIONS = 50
 
@@ -187,8 +186,7 @@ def measure_limits(bench, repeat):
     os.unlink(scratch)
     for name in ("readdir", "count"):
         machine_limit(bench, repeat, name + "L", name, boxes.source(MAILDIR, "L") + "/cur")
-    if repeat < DELETE_ALL_REPEATS:
-        measure_remove(bench, repeat)
+    measure_remove(bench, repeat)
 
 
 def measure_remove(bench, repeat):
@@ -408,9 +406,7 @@ def measure_deletion(bench, repeat):
     maildir = ("postern-maildir", "courier", "dovecot-maildir")
     bench.each("exp1L", repeat, bench.of(*mbox, *maildir), lambda s: delete_first(bench, s, repeat, "L"))
     bench.each("exp1XL", repeat, bench.of(*mbox), lambda s: delete_first(bench, s, repeat, "XL"))
-    if repeat < DELETE_ALL_REPEATS:
-        bench.each("expallL", repeat, bench.of(*mbox, *maildir, "courier-nodelay"),
-                   lambda s: delete_all(bench, s, repeat))
+    bench.each("expallL", repeat, bench.of(*mbox, *maildir, "courier-nodelay"), lambda s: delete_all(bench, s, repeat))
 
 
 # Group: memory.
