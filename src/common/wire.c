@@ -192,6 +192,19 @@ wire_get_text(struct wire_msg *m, const char **text, size_t *len)
 }
 
 int
+wire_get_string(struct wire_msg *m, char *out, size_t size)
+{
+	const char *text;
+	size_t len;
+
+	if (wire_get_text(m, &text, &len) == -1 || len >= size || memchr(text, '\0', len) != NULL)
+		return -1;
+	memcpy(out, text, len);
+	out[len] = '\0';
+	return 0;
+}
+
+int
 wire_get_end(const struct wire_msg *m)
 {
 	int i;

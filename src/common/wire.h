@@ -89,6 +89,9 @@ int wire_get_u32(struct wire_msg *m, uint32_t *value);
 int wire_get_u64(struct wire_msg *m, uint64_t *value);
 int wire_get_text(struct wire_msg *m, const char **text, size_t *len);
 
+/* The same, copied and ended with NUL; -1 also when out has less than len + 1 bytes, or there is a NUL in the text. */
+int wire_get_string(struct wire_msg *m, char *out, size_t size);
+
 /* 0 when every octet and every descriptor (set to -1 then) was taken, else -1. */
 int wire_get_end(const struct wire_msg *m);
 

@@ -18,9 +18,8 @@ account_check(const struct attempt *attempt, struct account *account)
 		return;
 	if (attempt->personal && (account->uid != getuid() || account->gid != getgid()))
 		verdict(account, VERDICT_WRONG, "not-own-uid");
-	else if (account->uid == 0 || account->gid == 0 || account->uid == (uid_t)-1 || account->gid == (gid_t)-1)
-		verdict(account, VERDICT_WRONG, "uid");
-	else if (!attempt->personal && account->uid < attempt->settings->minimum_uid)
+	else if (account->uid == 0 || account->gid == 0 || account->uid == (uid_t)-1 || account->gid == (gid_t)-1 ||
+	    (!attempt->personal && account->uid < attempt->settings->minimum_uid))
 		verdict(account, VERDICT_WRONG, "uid");
 	else if (!name_possible(account->name, strlen(account->name)))
 		verdict(account, VERDICT_WRONG, "name"); /* PAM may have changed it */

@@ -1,14 +1,13 @@
 /* Runs as root. */
 #include "helper/auth.h"
 
-#include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "accounts/pam_request.h"
@@ -55,48 +54,40 @@ child(struct attempt *attempt, int out)
 /* SILENT: it ended without a word.  ABANDONED: the session is gone, and nobody wants to know any more. */
 enum heard { HEARD, SILENT, LATE, ABANDONED };
 
-/* Reads all of len bytes from the child, in so many seconds. */
+/* Reads all of len bytes from the child, in so many seconds: a pipe takes and gives them whole.  No signal has a handler here. */
 static enum heard
-hear(int fd, void *buf, size_t len, time_t seconds)
+hear(int fd, void *buf, size_t len, int seconds)
 {
 	struct pollfd p[2] = { { .fd = fd, .events = POLLIN }, { .fd = SESSION_SOCKET } };
-	struct timespec began, now;
-	size_t have = 0;
-	ssize_t n;
 
-	for (clock_gettime(CLOCK_MONOTONIC, &began); have < len; have += n > 0 ? (size_t)n : 0) {
-		clock_gettime(CLOCK_MONOTONIC, &now);
-		if (now.tv_sec - began.tv_sec >= seconds)
-			return LATE;
-		n = 0;
-		if (poll(p, 2, (int)(began.tv_sec + seconds - now.tv_sec) * 1000) < 1)
-			continue;
-		if ((p[1].revents & (POLLHUP | POLLERR)) != 0)
-			return ABANDONED;
-		n = read(fd, (char *)buf + have, len - have);
-		if (n == 0 || (n == -1 && errno != EINTR))
-			return SILENT;
-	}
-	return HEARD;
+	if (poll(p, 2, seconds * 1000) < 1)
+		return LATE;
+	if ((p[1].revents & (POLLHUP | POLLERR)) != 0)
+		return ABANDONED;
+	return read(fd, buf, len) == (ssize_t)len ? HEARD : SILENT;
 }
 
-/* Ends the child with all it has started, unless it has ended.  Its status; one that cannot be reached is left behind. */
+_Static_assert(sizeof(struct account) <= PIPE_BUF, "an answer could come in pieces: pipe(7)");
+
+/*
+ * Ends the child with all it has started; one that has ended by itself keeps its status.  Whom nobody may kill is left to its alarm.
+ * The status: SIGKILL is ours, or that of a machine without memory.
+ */
 static int
-end_child(pid_t pid, enum heard heard)
+end_child(pid_t pid)
 {
 	int status = SIGKILL;
 
-	if (heard == SILENT || kill(-pid, SIGKILL) == 0)
-		while (waitpid(pid, &status, 0) == -1 && errno == EINTR)
-			continue;
-	return status;
+	if (kill(-pid, SIGKILL) == 0)
+		waitpid(pid, &status, 0);
+	return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
 }
 
 void
 authenticate(struct attempt *attempt, struct account *account)
 {
-	enum heard heard, rest;
-	int pipefd[2], status;
+	enum heard heard;
+	int pipefd[2], signal;
 	pid_t pid;
 	char end;
 
@@ -108,11 +99,11 @@ authenticate(struct attempt *attempt, struct account *account)
 		child(attempt, pipefd[1]);
 	close(pipefd[1]);
 	setpgid(pid, pid); /* whichever of us two is first */
-	heard = rest = hear(pipefd[0], account, sizeof(*account), LOGIN_SECONDS);
+	heard = hear(pipefd[0], account, sizeof(*account), LOGIN_SECONDS);
 	if (heard == HEARD)
-		rest = hear(pipefd[0], &end, sizeof(end), 2); /* modules put their things away */
+		hear(pipefd[0], &end, sizeof(end), 2); /* modules put their things away */
 	close(pipefd[0]);
-	status = end_child(pid, rest);
+	signal = end_child(pid);
 	if (heard == ABANDONED)
 		_exit(0);
 	if (heard == HEARD)
@@ -120,5 +111,5 @@ authenticate(struct attempt *attempt, struct account *account)
 	else if (heard == LATE)
 		verdict(account, VERDICT_TEMPORARY, "timeout");
 	else
-		verdict(account, VERDICT_TEMPORARY, WIFSIGNALED(status) ? "crashed" : "failed");
+		verdict(account, VERDICT_TEMPORARY, signal != 0 && signal != SIGKILL ? "crashed" : "failed");
 }

@@ -16,32 +16,17 @@ static struct wire_msg msg;
 
 static const char *const method_words[] = { [AUTH_PAM] = "pam", [AUTH_USERS] = "users", [AUTH_SHADOW] = "shadow" };
 
-static int
-get_text(struct wire_msg *m, char *out, size_t size)
-{
-	const char *text;
-	size_t len;
-
-	if (wire_get_text(m, &text, &len) == -1 || len >= size || memchr(text, '\0', len) != NULL)
-		return -1;
-	memcpy(out, text, len);
-	out[len] = '\0';
-	return 0;
-}
-
 int
 login_parse(struct wire_msg *m, struct attempt *attempt)
 {
 	uint8_t mechanism;
-	int result = -1;
+	bool good = m->type == WIRE_LOGIN && m->nfds == 0 && wire_get_string(m, attempt->name, sizeof(attempt->name)) == 0 &&
+	    wire_get_string(m, attempt->password, sizeof(attempt->password)) == 0 && wire_get_u8(m, &mechanism) == 0 &&
+	    wire_get_end(m) == 0 && (mechanism == MECHANISM_PASS || mechanism == MECHANISM_PLAIN);
 
-	if (m->type == WIRE_LOGIN && m->nfds == 0 && get_text(m, attempt->name, sizeof(attempt->name)) == 0 &&
-	    get_text(m, attempt->password, sizeof(attempt->password)) == 0 && wire_get_u8(m, &mechanism) == 0 &&
-	    wire_get_end(m) == 0 && (mechanism == MECHANISM_PASS || mechanism == MECHANISM_PLAIN))
-		result = 0;
 	wire_close_fds(m);
 	explicit_bzero(m->data, m->len);
-	return result;
+	return good ? 0 : -1;
 }
 
 /* Nothing but this process sees a name that can be none. */
@@ -67,14 +52,10 @@ delay(const struct timespec *start, unsigned long seconds)
 	struct timespec now;
 	long left;
 
-	for (;;) {
-		clock_gettime(CLOCK_MONOTONIC, &now);
-		left = ((long)seconds - (now.tv_sec - start->tv_sec)) * 1000 - (now.tv_nsec - start->tv_nsec) / 1000000;
-		if (left <= 0)
-			return;
-		if (poll(&session, 1, (int)left) == 1)
-			_exit(0); /* it is gone */
-	}
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	left = ((long)seconds - (now.tv_sec - start->tv_sec)) * 1000 - (now.tv_nsec - start->tv_nsec) / 1000000;
+	if (left > 0 && poll(&session, 1, (int)left) == 1)
+		_exit(0); /* it is gone */
 }
 
 /* What the session gets to hear; ends the process unless the client may try again. */

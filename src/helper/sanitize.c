@@ -34,11 +34,7 @@ fix_descriptors(void)
 	do
 		fd = open("/dev/null", O_RDWR);
 	while (fd >= 0 && fd <= 2);
-	if (fd == -1)
-		_exit(1);
-	if (fd != SESSION_SOCKET)
-		close(fd);
-	if (syscall(SYS_close_range, SESSION_SOCKET + 1, ~0U, 0) == -1)
+	if (fd == -1 || syscall(SYS_close_range, SESSION_SOCKET + 1, ~0U, 0) == -1)
 		_exit(1);
 	fcntl(SESSION_SOCKET, F_SETFD, FD_CLOEXEC);
 }

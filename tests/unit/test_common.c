@@ -287,6 +287,30 @@ test_wire_hostile(void **state)
 	close(pair[1]);
 }
 
+/* A text of a peer's as a string: what does not fit, or ends early, is none. */
+static void
+test_wire_string(void **state)
+{
+	static struct wire_msg m;
+	char out[6];
+
+	(void)state;
+	wire_start(&m, WIRE_LOGIN);
+	assert_int_equal(wire_put_text(&m, "alice", 5), 0);
+	assert_int_equal(wire_get_string(&m, out, sizeof(out)), 0);
+	assert_string_equal(out, "alice");
+	assert_int_equal(wire_get_string(&m, out, sizeof(out)), -1); /* nothing is left */
+	m.pos = 0;
+	assert_int_equal(wire_get_string(&m, out, sizeof(out) - 1), -1);
+	wire_start(&m, WIRE_LOGIN);
+	assert_int_equal(wire_put_text(&m, "al\0ce", 5), 0);
+	assert_int_equal(wire_get_string(&m, out, sizeof(out)), -1);
+	wire_start(&m, WIRE_LOGIN);
+	assert_int_equal(wire_put_text(&m, "", 0), 0);
+	assert_int_equal(wire_get_string(&m, out, 1), 0);
+	assert_string_equal(out, "");
+}
+
 static void
 test_syscall_names(void **state)
 {
@@ -342,7 +366,8 @@ main(void)
 		cmocka_unit_test(test_unique_id_possible), cmocka_unit_test(test_name), cmocka_unit_test(test_escape),
 		cmocka_unit_test(test_log_record),
 		cmocka_unit_test(test_wire_fields), cmocka_unit_test(test_close_all),
-		cmocka_unit_test(test_close_all_and_standard_input), cmocka_unit_test(test_wire_hostile), cmocka_unit_test(test_syscall_names),
+		cmocka_unit_test(test_close_all_and_standard_input), cmocka_unit_test(test_wire_hostile),
+		cmocka_unit_test(test_wire_string), cmocka_unit_test(test_syscall_names),
 		cmocka_unit_test(test_tls_files) };
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
