@@ -11,6 +11,12 @@
 #define REQUEST 0
 #define ANSWER 3
 
+/* Modules, and what they start, may use those below. */
+#define MODULES_DESCRIPTORS 10
+
+/* Where one that stays is asked, if one does (systemd/postern-pam.socket): a SOCK_SEQPACKET socket that only root may connect to. */
+#define PAM_SOCKET "/run/postern-pam"
+
 struct pam_request {
 	uid_t uid;			/* the service user: asks the name service */
 	gid_t gid;

@@ -36,7 +36,11 @@ enum wire_type {
 	WIRE_GONE,		/* - : that message, or the mbox as it was, is there no more */
 	WIRE_VERIFIED,		/* file state */
 	WIRE_IDS,		/* u32 that message-number, text unique-id of it and of each message behind it, as many as fit */
-	WIRE_UPDATED		/* u8 whether all deletions are durable, u32 messages removed, u32 messages left */
+	WIRE_UPDATED,		/* u8 whether all deletions are durable, u32 messages removed, u32 messages left */
+	/* helper and a postern-pam that stays */
+	WIRE_ATTEMPT = 96,	/* descriptors: the request, where the answer goes, the log.  The connection ends with the attempt,
+				 * and the attempt with the connection */
+	WIRE_READY		/* text version */
 };
 
 enum refusal {

@@ -18,6 +18,7 @@ STATE = "/var/lib/postern"
 CONF = "/etc/postern/postern.conf"
 HELPER = "/usr/libexec/postern/postern-helper"
 PAM = "/usr/libexec/postern/postern-pam"
+PAM_SOCKET = "/run/postern-pam"
 SERVER = "/usr/sbin/postern"
 SOURCES = "/postern/src"
 BUILD = "/postern/build"
@@ -267,10 +268,15 @@ def read_process(pid):
     return Process(pid, int(status["PPid"]), exe, ids["Uid"], ids["Gid"], ids["Groups"], status, fds)
 
 
+def stays(p):
+    """Whether this is the postern-pam that stays (postern-pam.socket), which systemd has started; not one of its children."""
+    return p.exe == PAM and p.parent == 1 and p.fds.get(0, "").startswith("socket:")
+
+
 def processes():
-    """All processes of postern and its programs."""
+    """All processes of postern and its programs, but for the one that stays."""
     found = (read_process(int(name)) for name in os.listdir("/proc") if name.isdigit())
-    return [p for p in found if p is not None]
+    return [p for p in found if p is not None and not stays(p)]
 
 
 def processes_at_rest(seconds=10):

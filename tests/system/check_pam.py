@@ -1,6 +1,7 @@
 """PAM modules that misbehave: what the client is told, what is logged, and that nothing of them is left.
 
-The module is pam_odd.c, built here; each of its ways stands in front of pam_unix in a service of its own.
+The module is pam_odd.c, built here; each of its ways stands in front of pam_unix in a service of its own.  All is tried twice:
+in a postern-pam for each login, and in one that stays (check_pam_stays.py).
 """
 
 import glob
@@ -10,10 +11,11 @@ import signal
 import threading
 import time
 
+import check_pam_stays
 import mail
 from check_processes import roles
-from box import (HELPER, PAM, SOURCES, WRONG, Pop, all_gone, configure, fetch_all, journal, journal_mark, left_behind, logged,
-                 processes, sh, try_login, wait_for, write)
+from box import (HELPER, PAM, PAM_SOCKET, SOURCES, WRONG, Pop, all_gone, configure, fetch_all, journal, journal_mark, left_behind,
+                 logged, processes, sh, try_login, wait_for, write)
 
 LEFT = "/run/pam-odd/"
 TEMPORARY = b"-ERR [SYS/TEMP] "
@@ -28,7 +30,8 @@ SLACK = 20
 def build():
     """Installs the modules, of PAM and of the name service, beside the others."""
     folder = os.path.dirname(glob.glob("/lib/*/security/pam_unix.so")[0])
-    sh("cc -Wall -Werror -shared -fPIC -o %s/pam_odd.so %s/tests/system/pam_odd.c -lpam" % (folder, SOURCES))
+    # nodelete: its thread is still there after pam_end(3)
+    sh("cc -Wall -Werror -shared -fPIC -Wl,-z,nodelete -o %s/pam_odd.so %s/tests/system/pam_odd.c -lpam" % (folder, SOURCES))
     sh("cc -Wall -Werror -shared -fPIC -o %s/../libnss_odd.so.2 %s/tests/system/nss_odd.c" % (folder, SOURCES))
 
 
@@ -61,6 +64,10 @@ def login_lines(mark):
     return [e["MESSAGE"].split(' user="')[0] for e in journal(mark, "login-failed") + journal(mark, "login")]
 
 
+def staying():
+    return os.path.exists(PAM_SOCKET)
+
+
 def refused(t, way, answer, reason):
     """One answer, one line, nothing left."""
     use(way)
@@ -69,6 +76,8 @@ def refused(t, way, answer, reason):
     t.ok(got.startswith(answer), "PAM module: %s: the client is told %s" % (way, answer.decode().strip()), got)
     t.equal(left_behind(), "", "PAM module: %s: nothing is left" % way)
     logged(mark, "^session-end")
+    if staying():
+        reason = reason.replace("crashed", "failed")  # whose child it was is not the helper's to know
     t.equal(login_lines(mark), ["login-failed reason=" + reason], "PAM module: %s: one line says why" % way)
 
 
@@ -131,6 +140,22 @@ def abandoned(t):
         t.equal(left_behind(), "", "PAM module: hang, %s killed: nothing is left" % who)
 
 
+def stopped_under_way(t):
+    """Somebody restarts the postern-pam that stays: who was asking is told to come again."""
+    if not staying():
+        return
+    use("hang")
+    mark = journal_mark()
+    with Pop().greet() as pop:
+        pop.must("USER alice")
+        pop.send("PASS secret")
+        pid = left_pid("hang")
+        sh("systemctl stop postern-pam.service")
+        t.ok(pop.line().startswith(TEMPORARY), "postern-pam.service stopped under way: the client is told [SYS/TEMP]")
+    t.ok(ended(pid), "postern-pam.service stopped under way: the module is killed")
+    t.equal(login_lines(mark), ["login-failed reason=failed"], "postern-pam.service stopped under way: one line says why")
+
+
 def asking_for_the_account(t):
     """PAM has said yes, and the name service is slow: it is asked by nobody who is root, and not longer than somebody wants to know."""
     write("/etc/pam.d/postern-permit", "auth required pam_permit.so\naccount required pam_permit.so\n")
@@ -168,21 +193,25 @@ def refusing(t):
             ("crash", TEMPORARY, "crashed"), ("exit", TEMPORARY, "failed"), ("close", TEMPORARY, "failed"),
             ("three-questions", PERMANENT, "pam-conversation"), ("ask-again", PERMANENT, "pam-conversation"),
             ("sixteen-questions", PERMANENT, "pam-conversation"), ("no-such-way", TEMPORARY, "pam-system"),
-            ("kill", TEMPORARY, "crashed")):
-        refused(t, way, answer, reason)
+            ("kill", TEMPORARY, "crashed"), ("scribble", TEMPORARY, "failed"), ("vanish", TEMPORARY, "failed")):
+        if way != "vanish" or not staying():  # it would live until the service ends
+            refused(t, way, answer, reason)
 
 
 def children(t):
     """Children that stay: in the process group they end with the login, in a session of their own with the connection."""
-    for way in ("fork", "daemon"):
+    for way in ("fork", "program", "daemon"):
         use(way)
         mark = journal_mark()
         with Pop().enter("alice") as pop:
             pid = left_pid(way)
-            if way == "fork":
-                t.ok(ended(pid), "PAM module: fork: the child that stays is ended before the mailbox is opened")
+            if way != "daemon":
+                t.ok(ended(pid), "PAM module: %s: the child that stays is ended with the login" % way)
             t.ok(fetch_all(pop)[1], "PAM module: %s: the session goes on" % way)
             pop.must("QUIT")
+        if way == "daemon" and staying():
+            t.ok(os.path.exists("/proc/%d" % pid), "PAM module: daemon: the child is what the service keeps")
+            sh("systemctl stop postern-pam.service")
         t.ok(ended(pid), "PAM module: %s: the child that stays is gone" % way)
         t.equal(left_behind(), "", "PAM module: %s: nothing is left" % way)
         t.equal(login_lines(mark), ["login"], "PAM module: %s: one line, of the login" % way)
@@ -244,11 +273,22 @@ def identity(t):
     t.ok(logged(mark, "^(login-failed|note helper-gives-up) "), "PAM module: ids: the log says so")
 
 
+MODULES = (refusing, children, descriptors, another_user, printing, identity, abandoned, stopped_under_way, asking_for_the_account,
+           hanging)
+
+
 def run(t):
     configure(failure_delay=0)
     all_gone()
     build()
     mail.make_mbox("alice", mail.MADE)
-    for check in (missing, refusing, children, descriptors, another_user, printing, identity, abandoned, asking_for_the_account, hanging):
+    t.section(check_pam_stays.begin)
+    with check_pam_stays.out_of_reach():
+        for check in (missing, ) + MODULES:
+            t.section(check)
+        t.section(check_pam_stays.has_ended)
+    for check in MODULES:
         t.section(check)
+    check_pam_stays.run(t)
+    check_pam_stays.end()
     configure(failure_delay=0)

@@ -5,6 +5,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
@@ -30,6 +31,24 @@ note_pid(const char *what)
 		fprintf(f, "%ld\n", (long)getpid());
 		fclose(f);
 	}
+}
+
+static void * __attribute__((noreturn))
+wait_for_ever(void *data)
+{
+	(void)data;
+	for (;;)
+		pause();
+}
+
+/* As the modules do whose library talks to a server in the background. */
+static void __attribute__((constructor))
+start_thread(void)
+{
+	pthread_t thread;
+
+	if (access("/run/pam-odd-thread", F_OK) == 0)
+		pthread_create(&thread, NULL, wait_for_ever, NULL);
 }
 
 /* How many of n questions for something secret got an answer. */
@@ -69,6 +88,26 @@ hang(pam_handle_t *pam)
 	note_pid("hang");
 	for (;;)
 		pause();
+}
+
+/* Something that is no answer, where the answer belongs; and then nothing more. */
+static int __attribute__((noreturn))
+scribble(pam_handle_t *pam)
+{
+	int fd;
+
+	for (fd = 10; fd < 20; fd++)
+		if (write(fd, "x", 1) == -1)
+			continue;
+	hang(pam);
+}
+
+/* The answer can no longer come. */
+static int __attribute__((noreturn))
+vanish(pam_handle_t *pam)
+{
+	close_range(0, ~0U, 0);
+	hang(pam);
 }
 
 static int
@@ -119,6 +158,19 @@ fork_daemon(pam_handle_t *pam)
 {
 	(void)pam;
 	stay("daemon", 1);
+	return PAM_SUCCESS;
+}
+
+/* A program in the process group, which has none of the attempt's own descriptors. */
+static int
+start_program(pam_handle_t *pam)
+{
+	(void)pam;
+	if (fork() == 0) {
+		note_pid("program");
+		execl("/bin/sleep", "sleep", "600", (char *)NULL);
+		_exit(1);
+	}
 	return PAM_SUCCESS;
 }
 
@@ -254,8 +306,9 @@ wait_for_go(pam_handle_t *pam)
 static const struct {
 	const char *name;
 	int (*run)(pam_handle_t *pam);
-} ways[] = { { "hang", hang }, { "stop", stop }, { "crash", crash }, { "exit", leave_by_exit }, { "fork", fork_child },
-	{ "daemon", fork_daemon }, { "leak", leak_descriptors }, { "close", close_descriptors },
+} ways[] = { { "hang", hang }, { "scribble", scribble }, { "vanish", vanish }, { "stop", stop }, { "crash", crash },
+	{ "exit", leave_by_exit }, { "fork", fork_child },
+	{ "daemon", fork_daemon }, { "program", start_program }, { "leak", leak_descriptors }, { "close", close_descriptors },
 	{ "three-questions", three_questions }, { "ask-again", ask_again }, { "sixteen-questions", sixteen_questions },
 	{ "bob", be_bob }, { "root", be_root }, { "path", be_a_path }, { "print", print }, { "kill", kill_others },
 	{ "ids", change_ids }, { "forge", forge }, { "wait", wait_for_go } };
