@@ -245,8 +245,8 @@ def count_instructions(bench, server):
         bench.results.add(name, server.name, 0, got[what] / (1000 if what == "instructions" else 1))
 
 
-LOGIN_SERVERS = ("postern", "postern-users", "postern-shadow", "postern-maildir", "popa3d", "solid", "mailutils", "dovecot",
-                 "dovecot-fast", "courier", "dovecot-maildir", "dovecot-maildir-fast")
+LOGIN_SERVERS = ("postern", "postern-stays", "postern-users", "postern-shadow", "postern-maildir", "popa3d", "solid", "mailutils",
+                 "dovecot", "dovecot-fast", "courier", "dovecot-maildir", "dovecot-maildir-fast")
 
 
 def measure_logins(bench, repeat):

@@ -6,6 +6,7 @@ started for each connection run under tcpserver with the same options.  Everythi
 
 import os
 import shutil
+import time
 
 from machine import Group, Trouble, wait_for_port
 
@@ -128,6 +129,9 @@ class Postern(Server):
     def select(self):
         if Postern.current is self:
             return
+        there = self.machine.root + PosternStays.socket
+        if os.path.exists(there):
+            os.rename(there, there + ".away")
         location = "mbox:/var/mail/%u" if self.kind == MBOX else "maildir:~/Maildir"
         self.machine.write(self.paths["sysconfdir"] + "/postern/postern.conf",
                            "mail-location = %s\nauthentication = %s\n%s" % (location, self.method, self.more_settings()))
@@ -140,6 +144,39 @@ class Postern(Server):
     def forget(self, user):
         state = self.machine.root + self.paths["localstatedir"] + "/lib/postern/" + user
         shutil.rmtree(state, ignore_errors=True)
+
+
+# What systemd does with postern-pam.socket.
+PAM_KEEPER = """
+import os, select, socket, subprocess
+os.umask(0o177)
+s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+s.bind("%s")
+s.listen(128)
+while select.select([s], [], []):
+    subprocess.call(["%s"], stdin=s)
+"""
+
+
+class PosternStays(Postern):
+    """With a postern-pam that stays; the others find no socket, for it has another name while they are measured."""
+
+    socket = "/run/postern-pam"
+
+    def start_helpers(self):
+        program = self.paths["pkglibexecdir"] + "/postern-pam"
+        self.machine.start("postern-pam", ["python3", "-c", PAM_KEEPER % (self.socket + ".away", program)], {}, self.group)
+        for _ in range(100):
+            if os.path.exists(self.machine.root + self.socket + ".away"):
+                return self.select()
+            time.sleep(0.1)
+        raise Trouble("nobody listens on " + self.socket)
+
+    def select(self):
+        super().select()
+        away = self.machine.root + self.socket + ".away"
+        if os.path.exists(away):
+            os.rename(away, self.machine.root + self.socket)
 
 
 class PosternTls(Postern):
@@ -364,6 +401,7 @@ def all_servers(service_ids, floors):
         Postern("postern", MBOX, "pam", service_ids),
         Postern("postern-users", MBOX, "users", service_ids),
         Postern("postern-shadow", MBOX, "shadow", service_ids),
+        PosternStays("postern-stays", MBOX, "pam", service_ids),
         Postern("postern-maildir", MAILDIR, "pam", service_ids),
         Popa3d("popa3d", MBOX, "popa3d", ["/usr/sbin/popa3d"]),
         Popa3d("popa3d-nodelay", MBOX, "popa3d", ["/usr/sbin/popa3d"], nodelay=True),

@@ -10,8 +10,8 @@ import instructions
 from machine import Trouble
 
 # Enough to try each kind of measurement on each kind of server.
-SERVERS = ("postern", "postern-users", "postern-shadow", "postern-maildir", "popa3d", "popa3d-nodelay", "dovecot",
-           "dovecot-maildir", "courier", "postern-tls", "dovecot-tls", "stunnel", "copy-tls", "floor", "floor-static")
+SERVERS = ("postern", "postern-stays", "postern-users", "postern-shadow", "postern-maildir", "popa3d", "popa3d-nodelay",
+           "dovecot", "dovecot-maildir", "courier", "postern-tls", "dovecot-tls", "stunnel", "copy-tls", "floor", "floor-static")
 
 
 class Tap:
