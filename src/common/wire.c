@@ -215,6 +215,15 @@ wire_get_end(const struct wire_msg *m)
 	return m->pos == m->len ? 0 : -1;
 }
 
+bool
+wire_peer_is_root(int sock)
+{
+	struct ucred peer;
+	socklen_t len = sizeof(peer);
+
+	return getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 && peer.uid == 0;
+}
+
 void
 wire_close_fds(struct wire_msg *m)
 {

@@ -14,6 +14,7 @@
 #ifndef COMMON_WIRE_H
 #define COMMON_WIRE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -98,6 +99,9 @@ int wire_get_string(struct wire_msg *m, char *out, size_t size);
 
 /* 0 when every octet and every descriptor (set to -1 then) was taken, else -1. */
 int wire_get_end(const struct wire_msg *m);
+
+/* Whether who connected to the other end, or listens there, was root then (unix(7), SO_PEERCRED). */
+bool wire_peer_is_root(int sock);
 
 /* Closes the descriptors that came with m and were not taken (set to -1). */
 void wire_close_fds(struct wire_msg *m);

@@ -29,13 +29,10 @@ hand_over(int request)
 	static struct wire_msg m;
 	const struct sockaddr_un where = { .sun_family = AF_UNIX, .sun_path = PAM_SOCKET };
 	struct pollfd p = { .fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), .events = POLLIN };
-	struct ucred peer;
-	socklen_t len = sizeof(peer);
 	char version[sizeof(PACKAGE_VERSION)];
 
-	if (connect(p.fd, (const struct sockaddr *)&where, sizeof(where)) == 0 &&
-	    getsockopt(p.fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 && peer.uid == 0 && poll(&p, 1, READY_MS) == 1 &&
-	    wire_recv(p.fd, &m) == 1 && m.type == WIRE_READY && wire_get_string(&m, version, sizeof(version)) == 0 &&
+	if (connect(p.fd, (const struct sockaddr *)&where, sizeof(where)) == 0 && wire_peer_is_root(p.fd) &&
+	    poll(&p, 1, READY_MS) == 1 && wire_recv(p.fd, &m) == 1 && m.type == WIRE_READY && wire_get_string(&m, version, sizeof(version)) == 0 &&
 	    wire_get_end(&m) == 0 && strcmp(version, PACKAGE_VERSION) == 0) {
 		wire_start(&m, WIRE_ATTEMPT);
 		wire_put_fd(&m, request);

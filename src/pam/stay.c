@@ -75,19 +75,6 @@ has_threads(void)
 	return stat("/proc/self/task", &tasks) == -1 || tasks.st_nlink != 3;
 }
 
-/* Whoever asks is root, as the socket's mode says; this also holds where somebody loosened it. */
-static int
-comes_from_root(int connection)
-{
-	struct ucred peer;
-	socklen_t len = sizeof(peer);
-
-	if (getsockopt(connection, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 && peer.uid == 0)
-		return 1;
-	complain("pam-refuses", "the caller is not root");
-	return 0;
-}
-
 /*
  * When the helper is gone, or gives up, the kernel ends this process and what it has started: a signal to the process group that
  * no module can catch (fcntl(2), F_SETSIG).  Nothing else on this connection may cause one: the helper sends nothing more, and nobody
@@ -105,13 +92,18 @@ end_with(int connection)
 
 /*
  * Takes the descriptors that execve(2) would have left: the request, where to answer, and the log.  Before it has heard which version
- * this is, the helper gives nothing away, and can do without us.
+ * this is, the helper gives nothing away, and can do without us.  Whoever asks is root, as the socket's mode says; this also holds where
+ * somebody loosened it.
  */
 static int
 take(int connection)
 {
 	static struct wire_msg m;
 
+	if (!wire_peer_is_root(connection)) {
+		complain("pam-refuses", "the caller is not root");
+		return -1;
+	}
 	wire_start(&m, WIRE_READY);
 	wire_put_text(&m, PACKAGE_VERSION, strlen(PACKAGE_VERSION));
 	if (wire_send(connection, &m) == -1 || wire_recv(connection, &m) != 1 || m.type != WIRE_ATTEMPT || m.nfds != 3) {
@@ -150,7 +142,7 @@ child(int accepted)
 		complain("pam-refuses", strerror(errno));
 		_exit(1);
 	}
-	_exit(comes_from_root(connection) && take(connection) == 0 ? one_attempt() : 1);
+	_exit(take(connection) == 0 ? one_attempt() : 1);
 }
 
 /* Who is not served does without us.  false when nobody was there. */

@@ -152,7 +152,7 @@ import os, select, socket, subprocess
 os.umask(0o177)
 s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 s.bind("%s")
-s.listen(128)
+s.listen(16)
 while select.select([s], [], []):
     subprocess.call(["%s"], stdin=s)
 """
