@@ -1,5 +1,6 @@
 /* Runs as root, in the child of one attempt. */
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdint.h>
 #include <string.h>
@@ -21,10 +22,11 @@
 
 /*
  * To one that stays, as root and of this version, go the descriptors that execve(2) would leave it.  From then on this process is there
- * for the helper to kill, and for the kernel then to tell the other (pam/stay.c); it ends when that does.
+ * for the helper to kill, and for the kernel then to end the other: nobody writes into the request's pipe any more, and that its last
+ * writer is gone is a signal (pam/stay.c).  It ends when the other does.
  */
 static void
-hand_over(int request)
+hand_over(const int request[2])
 {
 	static struct wire_msg m;
 	const struct sockaddr_un where = { .sun_family = AF_UNIX, .sun_path = PAM_SOCKET };
@@ -35,11 +37,13 @@ hand_over(int request)
 	    poll(&p, 1, READY_MS) == 1 && wire_recv(p.fd, &m) == 1 && m.type == WIRE_READY && wire_get_string(&m, version, sizeof(version)) == 0 &&
 	    wire_get_end(&m) == 0 && strcmp(version, PACKAGE_VERSION) == 0) {
 		wire_start(&m, WIRE_ATTEMPT);
-		wire_put_fd(&m, request);
+		wire_put_fd(&m, request[0]);
 		wire_put_fd(&m, ANSWER);
 		wire_put_fd(&m, STDERR_FILENO);
-		if (wire_send(p.fd, &m) == 0 && poll(&p, 1, -1) == 1)
+		if (wire_send(p.fd, &m) == 0 && poll(&p, 1, -1) == 1) {
+			close(request[1]); /* before the other end: also one that has closed all its own gets the signal */
 			_exit(0);
+		}
 	}
 	close(p.fd);
 }
@@ -55,9 +59,9 @@ auth_pam(const struct attempt *attempt, struct account *account)
 	snprintf(r.peer, sizeof(r.peer), "%s", attempt->peer);
 	snprintf(r.name, sizeof(r.name), "%s", attempt->name);
 	snprintf(r.password, sizeof(r.password), "%s", attempt->password);
-	if (pipe(ask) == 0 && write_full(ask[1], &r, sizeof(r)) == 0 && close(ask[1]) == 0) {
-		hand_over(ask[0]);
-		if (dup2(ask[0], REQUEST) != -1 && close(ask[0]) == 0)
+	if (pipe2(ask, O_CLOEXEC) == 0 && write_full(ask[1], &r, sizeof(r)) == 0) {
+		hand_over(ask);
+		if (dup2(ask[0], REQUEST) != -1)
 			execve(PROGRAM, (char *[]){ (char *)(uintptr_t)"postern-pam", NULL }, environ);
 	}
 	log_note(LOG_ERR, "pam-program path=\"%s\" error=\"%s\"", PROGRAM, strerror(errno));

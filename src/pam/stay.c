@@ -77,17 +77,17 @@ has_threads(void)
 
 /*
  * When the helper is gone, or gives up, the kernel ends this process and what it has started: a signal to the process group that
- * no module can catch (fcntl(2), F_SETSIG).  Nothing else on this connection may cause one: the helper sends nothing more, and nobody
- * here waits for room to write.  Where root is not the machine's (a user namespace), one that has given it up is out of reach, and the
- * alarm ends it.
+ * no module can catch (fcntl(2), F_SETSIG), when the last writer of the request's pipe is gone.  Not the connection: who sends there may
+ * still be about to wake us, with that signal, when what was sent has long been read.  Where root is not the machine's (a user
+ * namespace), one that has given it up is out of reach, and the alarm ends it.
  */
 static int
-end_with(int connection)
+end_with(int request)
 {
-	struct pollfd p = { .fd = connection };
+	struct pollfd p = { .fd = request };
 
-	return fcntl(connection, F_SETOWN, -getpid()) == -1 || fcntl(connection, F_SETSIG, SIGKILL) == -1 ||
-	    fcntl(connection, F_SETFL, O_ASYNC) == -1 || poll(&p, 1, 0) != 0 ? -1 : 0;
+	return request == -1 || fcntl(request, F_SETOWN, -getpid()) == -1 || fcntl(request, F_SETSIG, SIGKILL) == -1 ||
+	    fcntl(request, F_SETFL, O_ASYNC) == -1 || poll(&p, 1, 0) != 0 ? -1 : 0;
 }
 
 /*
@@ -113,7 +113,7 @@ take(int connection)
 	if (dup2(m.fds[0], REQUEST) == -1 || dup2(m.fds[1], ANSWER) == -1 || dup2(m.fds[2], STDERR_FILENO) == -1)
 		return -1;
 	wire_close_fds(&m);
-	return end_with(connection);
+	return end_with(fcntl(REQUEST, F_DUPFD_CLOEXEC, MODULES_DESCRIPTORS));
 }
 
 /*

@@ -194,8 +194,7 @@ def refusing(t):
             ("three-questions", PERMANENT, "pam-conversation"), ("ask-again", PERMANENT, "pam-conversation"),
             ("sixteen-questions", PERMANENT, "pam-conversation"), ("no-such-way", TEMPORARY, "pam-system"),
             ("kill", TEMPORARY, "crashed"), ("scribble", TEMPORARY, "failed"), ("vanish", TEMPORARY, "failed")):
-        if way != "vanish" or not staying():  # it would live until the service ends
-            refused(t, way, answer, reason)
+        refused(t, way, answer, reason)
 
 
 def children(t):
