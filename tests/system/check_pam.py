@@ -204,6 +204,7 @@ def children(t):
         mark = journal_mark()
         with Pop().enter("alice") as pop:
             pid = left_pid(way)
+            t.ok(pid, "PAM module: %s: the module has left a child" % way)
             if way != "daemon":
                 t.ok(ended(pid), "PAM module: %s: the child that stays is ended with the login" % way)
             t.ok(fetch_all(pop)[1], "PAM module: %s: the session goes on" % way)

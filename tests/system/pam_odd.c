@@ -133,14 +133,43 @@ leave_by_exit(pam_handle_t *pam)
 	exit(0);
 }
 
+/* fork(2); the parent goes on when the child has called under_way(): before, the login could end, and the child with it. */
+static pid_t
+fork_and_wait(int ready[2])
+{
+	char none;
+	pid_t pid;
+
+	if (pipe2(ready, O_CLOEXEC) == -1 || (pid = fork()) == -1)
+		return -1;
+	if (pid != 0) {
+		close(ready[1]);
+		while (read(ready[0], &none, 1) == -1 && errno == EINTR)
+			continue;
+		close(ready[0]);
+	}
+	return pid;
+}
+
 static void
+under_way(const char *what, const int ready[2])
+{
+	note_pid(what);
+	close(ready[0]);
+	close(ready[1]);
+}
+
+static int
 stay(const char *what, int own_session)
 {
-	if (fork() != 0)
-		return;
+	int ready[2];
+	pid_t pid = fork_and_wait(ready);
+
+	if (pid != 0)
+		return pid == -1 ? PAM_SYSTEM_ERR : PAM_SUCCESS;
 	if (own_session)
 		setsid();
-	note_pid(what);
+	under_way(what, ready);
 	sleep(600);
 	_exit(0);
 }
@@ -149,29 +178,29 @@ static int
 fork_child(pam_handle_t *pam)
 {
 	(void)pam;
-	stay("fork", 0);
-	return PAM_SUCCESS;
+	return stay("fork", 0);
 }
 
 static int
 fork_daemon(pam_handle_t *pam)
 {
 	(void)pam;
-	stay("daemon", 1);
-	return PAM_SUCCESS;
+	return stay("daemon", 1);
 }
 
 /* A program in the process group, which has none of the attempt's own descriptors. */
 static int
 start_program(pam_handle_t *pam)
 {
+	int ready[2];
+	pid_t pid = fork_and_wait(ready);
+
 	(void)pam;
-	if (fork() == 0) {
-		note_pid("program");
-		execl("/bin/sleep", "sleep", "600", (char *)NULL);
-		_exit(1);
-	}
-	return PAM_SUCCESS;
+	if (pid != 0)
+		return pid == -1 ? PAM_SYSTEM_ERR : PAM_SUCCESS;
+	under_way("program", ready);
+	execl("/bin/sleep", "sleep", "600", (char *)NULL);
+	_exit(1);
 }
 
 static int
