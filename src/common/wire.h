@@ -7,7 +7,7 @@
  *	LOGIN		-> REFUSED (up to LOGIN_FAILURES times) or OPENED; OPENED is the last answer root gives
  *	MESSAGES n, k	-> FILES + up to k descriptors, or GONE		Maildir only
  *	VERIFY		-> VERIFIED or GONE				mbox only
- *	UNIQUE_IDS n	-> IDS from n on, as many as fit, or GONE
+ *	UNIQUE_IDS n	-> IDS from n on, one after the other up to the last message if all are wanted, or GONE
  *	DELETED, READ	(no answer; any number of them)
  *	UPDATE		-> UPDATED, then the helper ends
  */
@@ -25,7 +25,7 @@ enum wire_type {
 	WIRE_LOGIN = 1,		/* text name, text password, u8 mechanism (enum login_mechanism) */
 	WIRE_MESSAGES,		/* u32 message-number, u32 how many from there on, at most WIRE_FDS */
 	WIRE_VERIFY,		/* - */
-	WIRE_UNIQUE_IDS,	/* u32 message-number */
+	WIRE_UNIQUE_IDS,	/* u32 message-number, u8 1: those of all messages behind it, too */
 	WIRE_DELETED,		/* u32 first message-number of the bitmap, text bitmap (bit 0 of octet 0 is that message) */
 	WIRE_READ,		/* the same for messages that RETR has sent whole */
 	WIRE_UPDATE,		/* u32 LAST */

@@ -21,12 +21,17 @@ static struct wire_msg msg;
 /* What an answer to a request leads to. */
 enum next { GO_ON, FINISHED, BROKEN, WITHHELD };
 
-/* WITHHELD: the sessions of this owner have not taken DESCRIPTORS_UNDER_WAY yet, or less where the limit is lower. */
+/*
+ * WITHHELD: the sessions of this owner have not taken DESCRIPTORS_UNDER_WAY yet, or less where the limit is lower.  A session that has
+ * gone away has FINISHED, as one that says nothing more.
+ */
 static enum next
 say(int session)
 {
 	if (wire_send(session, &msg) == 0)
 		return GO_ON;
+	if (errno == EPIPE || errno == ECONNRESET)
+		return FINISHED;
 	if (errno != ETOOMANYREFS)
 		return BROKEN;
 	log_note(LOG_ERR, "descriptors error=\"%s\"", strerror(errno));
@@ -109,22 +114,42 @@ answer_verify(struct maildrop *md, int session)
 	return say(session);
 }
 
+/* How many unique-ids are in msg. */
+static uint32_t ids_put;
+
 static bool
 put_id(const char *id, size_t len)
 {
-	return wire_put_text(&msg, id, len) == 0;
+	if (wire_put_text(&msg, id, len) == -1)
+		return false;
+	ids_put++;
+	return true;
+}
+
+static enum next
+say_ids(struct maildrop *md, int session, uint32_t first)
+{
+	ids_put = 0;
+	wire_start(&msg, WIRE_IDS);
+	wire_put_u32(&msg, first);
+	return md->ops->unique_ids(md, first, put_id) == MD_OK ? say(session) : say_gone(session);
 }
 
 static enum next
 answer_unique_ids(struct maildrop *md, int session)
 {
+	enum next next;
 	uint32_t first;
+	uint8_t all;
 
-	if (wire_get_u32(&msg, &first) == -1 || wire_get_end(&msg) == -1 || first < 1 || first > md->count)
+	if (wire_get_u32(&msg, &first) == -1 || wire_get_u8(&msg, &all) == -1 || wire_get_end(&msg) == -1 || all > 1 ||
+	    first < 1 || first > md->count)
 		return BROKEN;
-	wire_start(&msg, WIRE_IDS);
-	wire_put_u32(&msg, first);
-	return md->ops->unique_ids(md, first, put_id) == MD_OK ? say(session) : say_gone(session);
+	do {
+		next = say_ids(md, session, first);
+		first += ids_put;
+	} while (next == GO_ON && msg.type == WIRE_IDS && all == 1 && first <= md->count);
+	return next;
 }
 
 /* Adds a piece of a bitmap.  The session checked the numbers; it may be lying. */

@@ -29,7 +29,6 @@ static struct {
 static struct {
 	struct wire_msg msg;
 	uint32_t next, end;
-	bool asked;			/* for those from end on */
 } ids;
 
 enum answer {
@@ -93,22 +92,19 @@ drop_hand(void)
 	hand.end = hand.first;
 }
 
-/* The answers that were asked for ahead and are not wanted now.  0 or -1. */
+/* The answer that was asked for ahead and is not wanted now.  0 or -1. */
 static int
 drop_asked(struct session *s)
 {
 	static struct wire_msg late;
-	int left = (hand.asked != 0) + ids.asked;
 
-	if (hand.asked != 0)
-		drop_hand(); /* before the late ones come, so that never more are open than come together */
-	for (; left > 0; left--) {
-		if (s->helper == -1 || !answer_comes(s, patience(s)) || wire_recv(s->helper, &late) != 1)
-			return -1;
-		wire_close_fds(&late);
-	}
+	if (hand.asked == 0)
+		return 0;
+	drop_hand(); /* before the late ones come, so that never more are open than come together */
 	hand.asked = 0;
-	ids.asked = false;
+	if (s->helper == -1 || !answer_comes(s, patience(s)) || wire_recv(s->helper, &late) != 1)
+		return -1;
+	wire_close_fds(&late);
 	return 0;
 }
 
@@ -217,7 +213,6 @@ helper_login(struct session *s, const char *name, size_t name_len, const char *p
 
 	memset(&hand, 0, sizeof(hand));
 	ids.next = ids.end = 0;
-	ids.asked = false;
 	wire_start(&msg, WIRE_LOGIN);
 	wire_put_text(&msg, name, name_len);
 	wire_put_text(&msg, password, password_len);
@@ -279,7 +274,7 @@ take_files(uint32_t n)
 static bool
 fill_hand(struct session *s, uint32_t n, uint32_t count)
 {
-	if ((hand.asked != n || ids.asked) && (drop_asked(s) == -1 || ask_for(s, n, count) == -1)) {
+	if (hand.asked != n && (drop_asked(s) == -1 || ask_for(s, n, count) == -1)) {
 		over(s);
 		return false;
 	}
@@ -355,19 +350,10 @@ take_ids(const struct session *s, uint32_t first)
 	return 0;
 }
 
-static int
-ask_for_ids(struct session *s, uint32_t first)
-{
-	wire_start(&msg, WIRE_UNIQUE_IDS);
-	wire_put_u32(&msg, first);
-	return send_request(s);
-}
-
 static bool
-hear_ids(struct session *s, uint32_t first)
+keep_ids(struct session *s, uint32_t first, enum answer answer)
 {
-	ids.asked = false;
-	if (hear(s, WIRE_IDS, WIRE_GONE, patience(s)) != YES)
+	if (answer != YES)
 		return false;
 	if (take_ids(s, first) == 0)
 		return true;
@@ -376,45 +362,40 @@ hear_ids(struct session *s, uint32_t first)
 }
 
 static bool
-skip_ids(uint32_t n)
+ask_for_ids(struct session *s, uint32_t first, bool all)
 {
-	const char *id;
-	size_t len;
-
-	if (n < ids.next || n >= ids.end)
-		return false;
-	for (; ids.next < n; ids.next++)
-		wire_get_text(&ids.msg, &id, &len);
-	return true;
-}
-
-bool
-helper_ids_from(struct session *s, uint32_t n)
-{
-	if (skip_ids(n))
-		return true; /* a client that asks for one after the other */
 	ids.next = ids.end = 0;
-	if (drop_asked(s) == -1 || ask_for_ids(s, n) == -1) {
-		over(s);
-		return false;
-	}
-	return hear_ids(s, n);
+	wire_start(&msg, WIRE_UNIQUE_IDS);
+	wire_put_u32(&msg, first);
+	wire_put_u8(&msg, all);
+	return keep_ids(s, first, ask(s, WIRE_IDS, WIRE_GONE, patience(s)));
 }
 
 bool
-helper_next_id(struct session *s, bool more, const char **id, size_t *len)
+helper_all_ids(struct session *s)
 {
-	if (ids.next == ids.end && !ids.asked && ask_for_ids(s, ids.end) == -1) {
-		over(s);
+	return ask_for_ids(s, 1, true);
+}
+
+bool
+helper_next_id(struct session *s, const char **id, size_t *len)
+{
+	if (ids.next == ids.end && !keep_ids(s, ids.end, hear(s, WIRE_IDS, WIRE_GONE, patience(s))))
 		return false;
-	}
-	if (ids.next == ids.end && !hear_ids(s, ids.end))
-		return false;
-	/* The helper writes the next ones while we send these. */
-	if (more && !ids.asked && ids.end <= s->count)
-		ids.asked = ask_for_ids(s, ids.end) == 0;
 	ids.next++;
 	return wire_get_text(&ids.msg, id, len) == 0;
+}
+
+/* A client that asks for one after the other finds most of them here. */
+bool
+helper_id(struct session *s, uint32_t n, const char **id, size_t *len)
+{
+	if ((n < ids.next || n >= ids.end) && !ask_for_ids(s, n, false))
+		return false;
+	while (ids.next < n)
+		if (!helper_next_id(s, id, len))
+			return false;
+	return helper_next_id(s, id, len);
 }
 
 static bool

@@ -26,14 +26,15 @@ int helper_at_hand(uint32_t n);
 /* mbox: whether all records are still true; s->seen is refreshed. */
 bool helper_verify(struct session *s);
 
-/* Makes helper_next_id() begin with message n, which is there.  False if its unique-id can't be had. */
-bool helper_ids_from(struct session *s, uint32_t n);
+/* The unique-id of message n, which is there, in *id until the next call.  False if it can't be had. */
+bool helper_id(struct session *s, uint32_t n, const char **id, size_t *len);
 
 /*
- * The unique-id of the next message, in *id until the next call.  more: the one behind it is wanted as well (the last message
- * has none).  False if that can't be had.
+ * The unique-ids of all messages, of which there is at least one: each call of helper_next_id() has the next one, and before the last
+ * one came the helper answers nothing else.  False if they can't be had.
  */
-bool helper_next_id(struct session *s, bool more, const char **id, size_t *len);
+bool helper_all_ids(struct session *s);
+bool helper_next_id(struct session *s, const char **id, size_t *len);
 
 /* UPDATE: whether every deletion is durable.  The tally gets the numbers. */
 bool helper_update(struct session *s);

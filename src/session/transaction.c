@@ -81,7 +81,7 @@ one_id(struct session *s, uint32_t n)
 
 	if (n == 0)
 		return no_such_message(s);
-	if (!helper_ids_from(s, n) || !helper_next_id(s, false, &id, &len))
+	if (!helper_id(s, n, &id, &len))
 		return no_unique_ids(s);
 	reply_id(s, "+OK ", n, id, len);
 	return NEXT_COMMAND;
@@ -95,11 +95,11 @@ all_ids(struct session *s)
 	uint32_t n;
 	size_t len;
 
-	if (s->count > 0 && !helper_ids_from(s, 1))
+	if (s->count > 0 && !helper_all_ids(s))
 		return no_unique_ids(s);
 	reply(s, "+OK unique-id listing follows");
 	for (n = 1; n <= s->count && !s->client.gone; n++) {
-		if (!helper_next_id(s, true, &id, &len))
+		if (!helper_next_id(s, &id, &len))
 			return end_torn(s);
 		if (!is_marked(s->deleted, n))
 			reply_id(s, "", n, id, len);

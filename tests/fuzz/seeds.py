@@ -62,8 +62,8 @@ COMMANDS = b"\r\n".join([
     b"CAPA", b"NOOP", b"STAT", b"LIST", b"LIST 1", b"UIDL", b"UIDL 2", b"RETR 1", b"TOP 2 1", b"TOP 1 0", b"LAST", b"DELE 1",
     b"DELE 1", b"RSET", b"RETR 2", b"DELE 2", b"retr 99999999999999999999", b"USER x", b"QUIT", b""])
 
-# From message 1 on, and the answer.
-UNIQUE_IDS = piece(message(4, struct.pack("=I", 1)))
+# From message 1 on, as many as fit and all, and the answer.
+UNIQUE_IDS = piece(message(4, struct.pack("=IB", 1, 0))) + piece(message(4, struct.pack("=IB", 1, 1)))
 IDS = piece(message(69, struct.pack("=I", 1) + text(b"abc") + text(b"def")))
 
 SEEDS = {

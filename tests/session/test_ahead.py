@@ -124,6 +124,20 @@ def edited(folder):
         c.quit()
 
 
+def many_ids(folder):
+    """More unique-ids than come at once: those of all, and of one after the other, and of any one."""
+    run = pt.Run(folder, (), "mbox", pt.mbox_join([b"Subject: %d\n\n" % n for n in range(3000)])[0])
+    with pt.Session(run) as c:
+        c.log_in()
+        ids = [line.split() for line in c.ask_multi(b"UIDL").splitlines()]
+        check([number for number, _ in ids] == [b"%d" % n for n in range(1, 3001)], "not one line for each message")
+        check(len({one for _, one in ids}) == len(ids), "equal ones")
+        for n in list(range(1, 3001)) + [3000, 1, 2999, 1500, 1400, 1600]:
+            c.expect(b"UIDL %d" % n, b"+OK %d %s" % (n, ids[n - 1][1]))
+        check([line.split() for line in c.ask_multi(b"UIDL").splitlines()] == ids, "others when all are asked for again")
+        c.quit()
+
+
 def some(chance, length):
     """Commands in a run mostly upwards, with others between them."""
     n, out = 1, []
@@ -145,6 +159,7 @@ def main(folder, tap):
     tap.run("fetched and deleted", same, folder, [x for n in range(1, COUNT + 1) for x in (b"RETR %d" % n, b"DELE %d" % n)])
     tap.run("deleted before they are fetched", same, folder, [b"DELE %d" % n for n in range(3, COUNT, 4)] + up)
     tap.run("a UIDL between them", same, folder, up[:20] + [b"UIDL"] + up[20:])
+    tap.run("unique-ids of 3,000 messages", many_ids, folder)
     tap.run("some have vanished", same, folder, up, (1, 5, 6, 7, 30, COUNT))
     tap.run("QUIT with messages asked for ahead", same, folder, up[:20] + [b"DELE 1"])
     for seed in range(12):

@@ -166,8 +166,10 @@ def malformed_after_login(folder, kind):
     bad += [("UPDATE", w.message(w.UPDATE, fields)) for fields in (b"", b"\0", w.numbers(count + 1), w.numbers(0xffffffff),
                                                                    w.numbers(0) + b"x", w.numbers(0, 0))]
     bad += [("an empty datagram's type", b"\0")]
-    bad += [("UNIQUE_IDS", w.message(w.UNIQUE_IDS, f)) for f in (b"", w.numbers(0), w.numbers(count + 1), w.numbers(0xffffffff),
-                                                                 w.numbers(1) + b"x", b"\1\0\0")]
+    bad += [("UNIQUE_IDS", octets) for octets in (
+        w.message(w.UNIQUE_IDS), w.message(w.UNIQUE_IDS, w.numbers(1)), w.unique_ids(0), w.unique_ids(count + 1, True),
+        w.unique_ids(0xffffffff, True), w.unique_ids(1) + b"x", w.message(w.UNIQUE_IDS, w.numbers(1) + b"\2"),
+        w.message(w.UNIQUE_IDS, b"\1\0\0"))]
     if kind == "mbox":
         bad += [("VERIFY", w.message(w.VERIFY, b"x"))]
     else:
@@ -199,7 +201,7 @@ def descriptors_after_login(folder, kind):
     run = new_run(folder, kind)
     before = state_of(run)
     with open("/dev/null") as f:
-        for octets in (w.message(w.UNIQUE_IDS, w.numbers(1)), w.message(w.UPDATE, w.numbers(0))):
+        for octets in (w.unique_ids(1), w.message(w.UPDATE, w.numbers(0))):
             with helper_of(run) as h:
                 opened(h)
                 h.send(octets, [f.fileno()])
@@ -211,7 +213,7 @@ def requests_flood(folder, kind):
     session does.  Of descriptors, so many may be under way at once (the sender's limit on files, here a lower one than others of
     this user have), then messages are gone."""
     run = new_run(folder, kind)
-    request = w.message(w.UNIQUE_IDS, w.numbers(1)) if kind == "mbox" else w.message(w.MESSAGES, w.numbers(1, 5))
+    request = w.unique_ids(1) if kind == "mbox" else w.message(w.MESSAGES, w.numbers(1, 5))
     with helper_of(run, before=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (512, 512))) as h:
         opened(h)
         before, most, sent = memory(h.process.pid), 0, 0
@@ -287,7 +289,7 @@ def only_reading(folder, kind):
     with helper_of(run) as h:
         w.send(h.sock, w.login())
         fds = w.receive(h.sock)[1]
-        requests = [w.message(w.UNIQUE_IDS, w.numbers(1))] + ([w.message(w.MESSAGES, w.numbers(2, 2))] if kind == "maildir" else [])
+        requests = [w.unique_ids(1)] + ([w.message(w.MESSAGES, w.numbers(2, 2))] if kind == "maildir" else [])
         for request in requests:
             w.send(h.sock, request)
             fds += w.receive(h.sock)[1]
@@ -313,7 +315,7 @@ def killed_at_each_point(folder, kind):
     """kill -9 of the session after each message: the helper ends, no lock stays, and the maildrop is whole."""
     run = new_run(folder, kind)
     before = state_of(run)
-    steps = [w.login(), w.message(w.UNIQUE_IDS, w.numbers(1)), w.message(w.DELETED, w.numbers(1) + w.text(b"\1")),
+    steps = [w.login(), w.unique_ids(1), w.message(w.DELETED, w.numbers(1) + w.text(b"\1")),
              w.message(w.READ, w.numbers(1) + w.text(b"\2"))]
     for n in range(len(steps) + 1):
         with helper_of(run) as h:
@@ -322,6 +324,34 @@ def killed_at_each_point(folder, kind):
             h.sock.close()
             check(h.ends() is not None, "the helper outlives its session after %d messages" % n)
         check(state_of(run) == before and not run.locks_left(), "after %d messages the maildrop has changed" % n)
+
+
+def gone_while_ids_come(folder, kind):
+    """All unique-ids are asked for, more than the kernel holds, and the session goes away: that is an end like another."""
+    numbers = range(20000)
+    run = pt.Run(folder, (), kind, pt.mbox_join([b"Subject: %d\n\n" % n for n in numbers])[0] if kind == "mbox" else None)
+    if kind == "maildir":
+        pt.maildir_make(run.maildrop, [("new/%d.M%d.a-long-name-of-a-host.example" % (1795000000 + n, n), b"\n") for n in numbers])
+    with helper_of(run) as h:
+        opened(h)
+        got, first = h.ask(w.unique_ids(1, True)), 1
+        for _ in range(3):
+            check(got[0][:5] == bytes([w.IDS]) + w.numbers(first), "not the ids from %d on: %r" % (first, got[0][:40]))
+            first += len(texts_in(got[0][5:]))
+            got = h.receive()
+        h.sock.close()
+        check(h.ends() == 0, "status %s" % h.process.returncode)
+        check(h.log_records() == ["6:2:alice:users"], "log: %s" % h.records)
+
+
+def texts_in(octets):
+    """The texts that a message is made of."""
+    found = []
+    while octets:
+        end = 4 + int.from_bytes(octets[:4], sys.byteorder)
+        found.append(octets[4:end])
+        octets = octets[end:]
+    return found
 
 
 # What a caller can choose: arguments, descriptors, limits, signals, environment
@@ -410,7 +440,7 @@ def odd_signals(folder):
         with helper_of(run, before=before) as h:
             opened(h)
             while before not in (ignore, block) and (time.monotonic() - began < 3.2 or busy(h.process.pid) < 0.5):
-                check(h.ask(w.message(w.UNIQUE_IDS, w.numbers(1)))[0][:1] == bytes([w.IDS]), "no unique-ids")
+                check(h.ask(w.unique_ids(1))[0][:1] == bytes([w.IDS]), "no unique-ids")
             h.send(w.message(w.DELETED, w.numbers(1) + w.text(b"\1")))
             got = h.ask(w.message(w.UPDATE, w.numbers(0)))
             check(got[0][:2] == bytes([w.UPDATED, 1]), "UPDATE: %s" % (got,))
@@ -472,6 +502,7 @@ def main(folder, tap):
         tap.run("UPDATE twice, %s" % kind, update_twice, folder, kind)
         tap.run("what the session is given can only be read, %s" % kind, only_reading, folder, kind)
         tap.run("the session is killed after each message, %s" % kind, killed_at_each_point, folder, kind)
+        tap.run("the session goes away while unique-ids come, %s" % kind, gone_while_ids_come, folder, kind)
     tap.run("more messages at once than go", more_at_once_than_go, folder)
     tap.run("arguments of the helper", arguments, folder)
     tap.run("no argument at all", no_argument, folder)

@@ -33,6 +33,10 @@ def login(name=b"alice", password=b"secret", mechanism=1):
     return message(LOGIN, text(name) + text(password) + bytes([mechanism]))
 
 
+def unique_ids(first, all_behind=False):
+    return message(UNIQUE_IDS, numbers(first) + bytes([all_behind]))
+
+
 def opened(kind, count, last=0, state=(0, 0, 0, 0, 0), octets=0):
     return message(OPENED, bytes([kind]) + numbers(count, last) + struct.pack("=Q", octets) +
                    (struct.pack("=5Q", *state) if kind == MBOX else b""))
