@@ -292,8 +292,6 @@ def open_box(bench, server, repeat, box):
         time.sleep(SETTLED_SECONDS)
     open_once(bench, server, repeat, box, "cold")
     open_once(bench, server, repeat, box, "warm")
-    if box == "S":
-        return
     bench.boxes.deliver(server, users_of(box)[0])
     open_once(bench, server, repeat, box, "new")
     if box == "L":

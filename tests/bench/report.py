@@ -20,7 +20,7 @@ ROWS = (
         ("login1_per_s", "/s"), ("login8_per_s", "/s"), ("login1_cpu_us", "us CPU"), ("login8_cpu_us", "us CPU"))),
     ("Opening (PASS sent to STAT answered)", tuple(
         ("open%s_%s_ms" % (box, state), "ms")
-        for box in ("S", "M", "L", "XL") for state in ("cold", "warm", "new") if (box, state) != ("S", "new"))),
+        for box in ("S", "M", "L", "XL") for state in ("cold", "warm", "new"))),
     ("The same with QUIT, and in processor time", tuple(
         ("open%s_%s_%s" % (box, state, what), "ms" if what == "session_ms" else "ms CPU")
         for what in ("session_ms", "cpu_ms") for box in ("L", "XL") for state in ("cold", "warm", "new"))),
