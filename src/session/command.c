@@ -1,7 +1,6 @@
 #include "session/command.h"
 
 #include <string.h>
-#include <strings.h>
 
 #include "common/number.h"
 #include "session/authorization.h"
@@ -34,6 +33,18 @@ static const struct pop_command {
 	{ "CAPA", AUTHORIZATION | TRANSACTION, ARG_NONE, cmd_capa },
 };
 
+/* In any case (RFC 1939, section 3).  name is of letters: what differs from one in that bit alone is the same letter. */
+static bool
+is_named(const char *name, const char *line, size_t len)
+{
+	size_t i;
+
+	for (i = 0; i < len; i++)
+		if (name[i] == '\0' || (line[i] | 0x20) != (name[i] | 0x20))
+			return false;
+	return name[len] == '\0';
+}
+
 /* The row of this name, in this state if there is one for it. */
 static const struct pop_command *
 find_command(const char *name, size_t len, enum pop_state state)
@@ -43,7 +54,7 @@ find_command(const char *name, size_t len, enum pop_state state)
 
 	for (i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
 		cmd = &commands[i];
-		if (strncasecmp(cmd->name, name, len) != 0 || cmd->name[len] != '\0')
+		if (!is_named(cmd->name, name, len))
 			continue;
 		if ((cmd->states & (int)state) != 0)
 			return cmd;

@@ -28,6 +28,18 @@ find_end(struct client *c, size_t limit, int64_t deadline, bool *long_line)
 	}
 }
 
+/* NUL would end the line for some of what reads it, and CR for others. */
+static bool
+is_text(const char *line, size_t len)
+{
+	size_t i;
+
+	for (i = 0; i < len; i++)
+		if (line[i] == '\0' || line[i] == '\r')
+			return false;
+	return true;
+}
+
 enum line_result
 line_read(struct client *c, size_t limit, int64_t deadline, char **line, size_t *len)
 {
@@ -44,7 +56,5 @@ line_read(struct client *c, size_t limit, int64_t deadline, char **line, size_t 
 	if (*len > 0 && (*line)[*len - 1] == '\r')
 		(*len)--;
 	(*line)[*len] = '\0';
-	if (memchr(*line, '\0', *len) != NULL || memchr(*line, '\r', *len) != NULL)
-		return LINE_BAD;
-	return LINE_OK;
+	return is_text(*line, *len) ? LINE_OK : LINE_BAD;
 }
