@@ -306,6 +306,15 @@ dotlock_try(const char *mailbox)
 	return work_on(mailbox, path, true);
 }
 
+bool
+dotlock_exists(const char *mailbox)
+{
+	char path[PATH_BYTES];
+	struct stat st;
+
+	return lock_path(path, mailbox) == -1 || lstat(path, &st) == 0 || errno != ENOENT;
+}
+
 void
 dotlock_clean(const char *mailbox)
 {

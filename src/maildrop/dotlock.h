@@ -19,6 +19,9 @@ enum dotlock_result {
  */
 enum dotlock_result dotlock_try(const char *mailbox);
 
+/* Whether there is one, stale or not, or there may be. */
+bool dotlock_exists(const char *mailbox);
+
 /* Removes a lock that is stale, and what a kill left on the way to one: a login that needs no locks cleans up, too. */
 void dotlock_clean(const char *mailbox);
 

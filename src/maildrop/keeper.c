@@ -64,8 +64,8 @@ keep_lock(int sock, const char *mailbox)
 }
 
 /*
- * Says that there is a keeper, and waits until something is asked of it, which is left unread: a session whose mbox is as its index
- * has it asks nothing, and needs neither the keeper's walls nor the process that watches over it.
+ * Says that there is a keeper, and waits until something is asked of it, which is left unread: a session that only reads asks nothing,
+ * as a rule, and needs neither the keeper's walls nor the process that watches over it.
  */
 static bool
 is_wanted(int sock)

@@ -1,7 +1,8 @@
 /*
  * Runs as the authenticated user.  The mbox is shared with programs that never heard of us: delivery agents that append,
  * mail readers that rewrite Status lines or the whole file, old POP3 servers that put another file in its place.  Hence:
- *	- nothing is read but under the locks, or proved by device, inode, size and times to be what was read under them;
+ *	- nothing is read but under a lock, or proved by device, inode, size and times to be what was read under one;
+ *	- nothing is written but under both locks;
  *	- locks are held for moments; between them everything may change, and is compared by content;
  *	- the file keeps its inode (mbox_update.c).
  */
@@ -295,30 +296,48 @@ scan_failed(const struct maildrop_plan *plan, enum mbox_scan_result result)
 	return errno == E2BIG ? MD_PERMANENT : MD_TEMPORARY;
 }
 
+struct reading {
+	enum mbox_scan_result result;
+	struct stat st;		/* of the file, before and after */
+	uint32_t known;		/* as in struct mbox */
+	uint64_t scanned;	/* bytes */
+};
+
+/* Reads the messages once.  False: the file was changed meanwhile. */
+static bool
+read_once(int fd, const struct mbox_index *index, struct mbox_list *list, struct reading *r)
+{
+	struct file_state before, after;
+
+	*r = (struct reading){ .result = MBOX_SCAN_FAILED };
+	if (fstat(fd, &r->st) == -1)
+		return true;
+	file_state_of(&r->st, &before);
+	let_age(fd, &r->st);
+	r->result = read_messages(index, fd, &r->st, list, &r->known, &r->scanned);
+	if (fstat(fd, &r->st) == -1) {
+		r->result = MBOX_SCAN_FAILED;
+		return true;
+	}
+	file_state_of(&r->st, &after);
+	return file_state_equal(&before, &after) && (r->result != MBOX_SCAN_OK || list->end == after.size);
+}
+
 enum md_result
 mbox_read_locked(struct mbox_lock *lock, const struct mbox_index *index, struct mbox_list *list, struct stat *st,
     uint32_t *known, uint64_t *scanned)
 {
-	enum mbox_scan_result result;
-	struct file_state state, after;
-	uint32_t ignored_known;
-	uint64_t bytes;
+	struct reading r;
 	int tries;
 
 	for (tries = 0; tries < UNSETTLED_TRIES; tries++) {
-		bytes = 0;
-		if (fstat(lock->fd, &lock->st) == -1)
-			return scan_failed(lock->plan, MBOX_SCAN_FAILED);
-		result = read_messages(index, lock->fd, &lock->st, list, known != NULL ? known : &ignored_known, &bytes);
-		let_age(lock->fd, &lock->st);
-		file_state_of(&lock->st, &state);
-		if (fstat(lock->fd, st) == -1)
-			return scan_failed(lock->plan, MBOX_SCAN_FAILED);
-		file_state_of(st, &after);
-		if (file_state_equal(&state, &after) && (result != MBOX_SCAN_OK || list->end == after.size)) {
+		if (read_once(lock->fd, index, list, &r)) {
+			*st = lock->st = r.st;
+			if (known != NULL)
+				*known = r.known;
 			if (scanned != NULL)
-				*scanned = bytes;
-			return result == MBOX_SCAN_OK ? MD_OK : scan_failed(lock->plan, result);
+				*scanned = r.scanned;
+			return r.result == MBOX_SCAN_OK ? MD_OK : scan_failed(lock->plan, r.result);
 		}
 		mbox_list_free(list);
 		mbox_lock_refresh(lock);
@@ -415,30 +434,6 @@ take_index(struct maildrop *md, const struct stat *st)
 	return true;
 }
 
-/*
- * What can be had without the locks: there is no mbox, it is empty, or it is what the index says.  *done: that was so.
- */
-static enum md_result
-open_unlocked(struct maildrop *md, bool *done)
-{
-	struct stat st;
-	enum md_result result = mbox_open_reader(md->plan, &md->fd, &st);
-
-	*done = true;
-	if (result != MD_OK || md->fd == -1)
-		return result;
-	if (st.st_size == 0) {
-		remember_state(md, &st);
-		close_reader(md);
-	} else if (!take_index(md, &st)) {
-		close_reader(md);
-		*done = false;
-	}
-	if (*done && md->plan->keeper == -1)
-		dotlock_clean(md->plan->path);
-	return MD_OK;
-}
-
 /* The records that the scan made become those of the table. */
 static int
 hand_over(struct maildrop *md, struct mbox_list *list)
@@ -452,6 +447,58 @@ hand_over(struct maildrop *md, struct mbox_list *list)
 	mbox->list.records = md->records;
 	memset(list, 0, sizeof(*list));
 	return 0;
+}
+
+/*
+ * Mail has come, or there is no index.  Who reads needs no dot-lock: fcntl(2) keeps out all who take that, too, and who does not has
+ * either left the dot-lock for us to see, or shows in the times of the file.  False: it has to be done under both locks.
+ */
+static bool
+read_shared(struct maildrop *md)
+{
+	struct mbox *mbox = md->private;
+	struct mbox_list list = { .count = 0 };
+	struct reading r;
+	bool good = mbox_lock_shared(md->plan, md->fd) && read_once(md->fd, &mbox->index, &list, &r) && r.result == MBOX_SCAN_OK &&
+	    mbox_left_alone(md->plan, md->fd, &r.st);
+
+	mbox_unlock_shared(md->fd);
+	if (!good || hand_over(md, &list) == -1) {
+		mbox_list_free(&list);
+		drop_records(md);
+		return false;
+	}
+	mbox->known = r.known;
+	mbox->scanned = r.scanned;
+	remember_state(md, &r.st);
+	if (md->count == 0)
+		close_reader(md);
+	return true;
+}
+
+/*
+ * What can be had without the dot-lock: there is no mbox, it is empty, it is what the index says, or it can be read.  *done: that
+ * was so.
+ */
+static enum md_result
+open_shared(struct maildrop *md, bool *done)
+{
+	struct stat st;
+	enum md_result result = mbox_open_reader(md->plan, &md->fd, &st);
+
+	*done = true;
+	if (result != MD_OK || md->fd == -1)
+		return result;
+	if (st.st_size == 0) {
+		remember_state(md, &st);
+		close_reader(md);
+	} else if (!take_index(md, &st) && !read_shared(md)) {
+		close_reader(md);
+		*done = false;
+	}
+	if (*done && md->plan->keeper == -1)
+		dotlock_clean(md->plan->path);
+	return MD_OK;
 }
 
 /* The session's descriptor is opened anew and read-only: the locked one can write. */
@@ -524,7 +571,7 @@ mbox_open(struct maildrop *md)
 		return MD_TEMPORARY;
 	}
 	mbox_index_open(&mbox->index, mbox->folder);
-	if (journal == 0 && (result = open_unlocked(md, &done)) != MD_OK)
+	if (journal == 0 && (result = open_shared(md, &done)) != MD_OK)
 		return result;
 	if (!done && (result = open_locked(md)) != MD_OK)
 		return result;

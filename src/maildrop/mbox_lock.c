@@ -12,6 +12,7 @@
 #include "common/text.h"
 #include "maildrop/dotlock.h"
 #include "maildrop/keeper.h"
+#include "maildrop/mbox_index.h"
 
 /* O_NOFOLLOW: a link in a spool may point to somebody's file.  O_NONBLOCK: a FIFO must not hang us. */
 #define OPEN_FLAGS (O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)
@@ -214,6 +215,35 @@ mbox_unlock(struct mbox_lock *lock)
 	if (lock->fd != -1)
 		close(lock->fd);
 	lock->fd = -1;
+}
+
+bool
+mbox_lock_shared(const struct maildrop_plan *plan, int fd)
+{
+	struct flock whole = { .l_type = F_RDLCK, .l_whence = SEEK_SET };
+
+	return !dotlock_exists(plan->path) && fcntl(fd, F_OFD_SETLK, &whole) == 0;
+}
+
+void
+mbox_unlock_shared(int fd)
+{
+	struct flock whole = { .l_type = F_UNLCK, .l_whence = SEEK_SET };
+
+	fcntl(fd, F_OFD_SETLK, &whole);
+}
+
+bool
+mbox_left_alone(const struct maildrop_plan *plan, int fd, const struct stat *st)
+{
+	struct file_state then, now;
+	struct stat st_now;
+
+	if (dotlock_exists(plan->path) || check_file(plan, fd, &st_now) != TRY_LOCKED)
+		return false;
+	file_state_of(st, &then);
+	file_state_of(&st_now, &now);
+	return file_state_equal(&then, &now);
 }
 
 enum md_result

@@ -106,8 +106,9 @@ SCENES = (
     # The mbox needs no room where it stands, not even for a lock that tells its number.
     ("mbox", "mailbox", "full", SOME, ("deleted",)),
     ("mbox", "mailbox", "full", ALL, ("deleted",)),
-    ("mbox", "mailbox", "ro", SOME, ("login refused",)),
-    ("mbox", "mailbox", "ro", ALL, ("login refused",)),
+    # What is only read needs nothing written.
+    ("mbox", "mailbox", "ro", SOME, ("QUIT refused",)),
+    ("mbox", "mailbox", "ro", ALL, ("QUIT refused",)),
     # Without room for a journal nothing can go from the middle; the end can.
     ("mbox", "state", "full", SOME, ("QUIT refused",)),
     ("mbox", "state", "full", LAST, ("deleted",)),

@@ -148,12 +148,15 @@ def failed_drops(t):
             got = h.ask(w.login())
             t.ok(got and got[0][:1] != OPENED and h.ends() is not None and h.log_records(), what + ": refused with a reason",
                  (got, h.records))
+    mail.make_mbox("alice", mail.MADE)
+    mail.leave_stale_lock("alice")
     with helper(before=lambda: resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))) as h:
         got = h.ask(w.login())
         # Raising it again takes CAP_SYS_RESOURCE, which a container may not have; the lock keeper then cannot be made.
         t.ok(got[0] == bytes([w.REFUSED, w.TEMPORARY, 0]) and re.search("lock-keeper|dot-lock", h.log_records()[-1]) or
              got[0][:1] == OPENED and h.log_records() == ["6:2:alice:pam"],
              "RLIMIT_NPROC=0 of the caller: it works with all its locks, or is refused", (got, h.log_records()))
+    sh("rm -f /var/mail/alice.lock")
 
 
 CAP_SYS_RESOURCE = 24
@@ -168,12 +171,14 @@ def no_processes():
 def keeper_that_cannot_fork(t):
     """It is there, and when a lock is wanted it ends: no login without the lock that others look for."""
     mail.make_mbox("alice", mail.MADE)
+    mail.leave_stale_lock("alice")
     before = mail.mbox_bytes("alice")
     with helper(before=no_processes) as h:
         got = h.ask(w.login())
         t.equal(got[0], bytes([w.REFUSED, w.TEMPORARY, 0]), "a lock keeper that cannot fork: refused for now")
         t.ok("mbox-dot-lock" in h.log_records()[-1] and "Broken pipe" in h.log_records()[-1],
              "a lock keeper that cannot fork: the log says so", h.log_records())
+    sh("rm -f /var/mail/alice.lock")
     t.equal(left_behind(), "", "a lock keeper that cannot fork: nothing is left")
     t.ok(mail.mbox_bytes("alice") == before, "a lock keeper that cannot fork: the mbox is as it was")
 

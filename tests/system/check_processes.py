@@ -111,7 +111,8 @@ def while_root(t):
 
 def after_login_mbox(t):
     alice, group_mail = pwd.getpwnam("alice"), grp.getgrnam("mail").gr_gid
-    mail.make_mbox("alice", mail.MADE)  # no index knows this one, so that the keeper has work
+    mail.make_mbox("alice", mail.MADE)
+    mail.leave_stale_lock("alice")  # so that the keeper has work
     with Pop().enter("alice") as pop:
         pop.must("STAT")
         found = roles()
@@ -183,6 +184,7 @@ def killed(t):
     """Whoever is killed, nothing is deleted and nothing stays; only the lock keeper can be done without."""
     for role in ("session", "helper", "keeper", "monitor"):
         mail.make_mbox("alice", mail.MADE)
+        mail.leave_stale_lock("alice")
         before = mail.mbox_bytes("alice")
         mark = journal_mark()
         with Pop().enter("alice") as pop:
@@ -200,17 +202,18 @@ def killed(t):
 
 
 def keeper_waits(t):
-    """An mbox as its index has it needs no lock: the keeper only waits, and still does its work when a message is deleted."""
+    """Who reads makes no lock: the keeper only waits, and still does its work when a message is deleted."""
     messages = [b"Subject: %d\n\n%s\n" % (n, b"x" * 70 * 500) for n in range(4)]
     spool = os.stat("/var/mail")
     alice = pwd.getpwnam("alice")
     for killed_then in (False, True):
         mail.make_mbox("alice", messages)
         os.utime("/var/mail/alice", (1795000000, 1795000000))
+        before, locked = mail.mbox_bytes("alice"), os.stat("/var/mail").st_mtime_ns
         with Pop().enter("alice") as pop:
             pop.must("QUIT")
         all_gone()
-        before, locked = mail.mbox_bytes("alice"), os.stat("/var/mail").st_mtime_ns
+        t.equal(os.stat("/var/mail").st_mtime_ns, locked, "no index: a login makes no lock")
         with Pop().enter("alice") as pop:
             found = roles()
             t.equal((len(processes()), sorted(found)), (4, ["helper", "keeper", "monitor", "session"]), "index: one keeper, unwatched")

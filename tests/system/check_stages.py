@@ -177,6 +177,7 @@ def logging_in(t):
 
 def logged_in(t):
     mail.make_mbox("alice", mail.MADE)
+    mail.leave_stale_lock("alice")  # so that the keeper has work
     alice, spool = pwd.getpwnam("alice"), grp.getgrnam("mail").gr_gid
     with Pop().enter("alice") as pop:
         pop.many("UIDL")
@@ -371,7 +372,8 @@ def refused_calls(t):
             ("session", "pread64", "RETR 2", r"^session-end how=sandbox .*call=getppid"),
             ("helper", "sendmsg", "UIDL", r"^maildrop .*sandbox call=getppid"),
             ("keeper", "open,openat", "QUIT", r"^maildrop .*sandbox call=getppid")):
-        mail.make_mbox("alice", mail.MADE)  # one that its index does not know, so that the login takes locks
+        mail.make_mbox("alice", mail.MADE)
+        mail.leave_stale_lock("alice")  # so that the keeper has work
         before = mail.mbox_bytes("alice")
         mark = journal_mark()
         with Pop().enter("alice") as pop:

@@ -77,6 +77,12 @@ def make_mbox(user, messages, path=None):
     os.chmod(path, 0o660)
 
 
+def leave_stale_lock(user):
+    """The dot-lock of a process that has ended: the next login has to take it away, and needs the lock keeper for that."""
+    with open("/var/mail/%s.lock" % user, "w", encoding="ascii") as f:
+        f.write("%d\n" % (2 ** 31 - 1))
+
+
 def make_maildir(user, messages):
     """Makes ~/Maildir anew; every other message was seen already."""
     account = pwd.getpwnam(user)

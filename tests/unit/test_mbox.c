@@ -5,10 +5,12 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -443,6 +445,137 @@ test_foreign_fcntl(void **state)
 	close(fd);
 	assert_mbox(ONE TWO);
 	close_session(&md);
+}
+
+/* Other readers are no obstacle to a login, and who only reads leaves no trace for delivery agents to wait for. */
+static void
+test_reading_beside_readers(void **state)
+{
+	struct flock whole = { .l_type = F_RDLCK, .l_whence = SEEK_SET };
+	int fd, watch = inotify_init1(IN_NONBLOCK);
+	char event[sizeof(struct inotify_event) + NAME_MAX + 1];
+	struct maildrop md;
+
+	(void)state;
+	write_mbox(ONE, strlen(ONE));
+	fd = open(mbox, O_RDONLY);
+	assert_int_equal(fcntl(fd, F_OFD_SETLK, &whole), 0);
+	assert_true(inotify_add_watch(watch, folder, IN_CREATE) != -1);
+	assert_open(&md, 1);
+	assert_list(&md);
+	assert_int_equal(read(watch, event, sizeof(event)), -1);
+	/* Our own lock is gone with the login, the others' is still respected where something is written. */
+	mark(1);
+	assert_int_equal(md.ops->update(&md, 0), MD_TEMPORARY);
+	close(fd);
+	whole.l_type = F_WRLCK;
+	fd = open(mbox, O_RDWR);
+	assert_int_equal(fcntl(fd, F_OFD_SETLK, &whole), 0);
+	close(fd);
+	assert_int_equal(md.ops->update(&md, 0), MD_OK);
+	assert_mbox("");
+	assert_true(read(watch, event, sizeof(event)) > 0);
+	close_session(&md);
+	close(watch);
+}
+
+/* Two messages, so far from each other that reading takes longer than many a change: only the digits of their subjects differ. */
+#define APART ((size_t)8 << 20)
+#define DIGIT (sizeof(FROM "Subject: ") - 1)
+
+static char *
+make_distant(void)
+{
+	char *text = malloc(2 * APART + 1);
+	size_t i;
+
+	assert_non_null(text);
+	memset(text, 'x', 2 * APART);
+	for (i = 79; i < 2 * APART; i += 80)
+		text[i] = '\n';
+	memcpy(text, FROM "Subject: 0\n\n", DIGIT + 3);
+	memcpy(text + APART, "\n\n" FROM "Subject: 0\n\n", 2 + DIGIT + 3);
+	text[2 * APART] = '\0';
+	return text;
+}
+
+static void
+pause_us(unsigned us)
+{
+	nanosleep(&(struct timespec){ 0, (long)us * 1000 }, NULL);
+}
+
+/* Gives both messages the same digit, under the dot-lock and no other, until it is killed. */
+static void
+rewrite_for_ever(void)
+{
+	int fd = open(mbox, O_WRONLY), held;
+	unsigned round = 0;
+	char digit;
+
+	for (;; round++) {
+		while ((held = open(lock, O_WRONLY | O_CREAT | O_EXCL, 0644)) == -1)
+			pause_us(200);
+		dprintf(held, "%d\n", (int)getpid());
+		close(held);
+		digit = (char)('0' + round % 10);
+		if (pwrite(fd, &digit, 1, DIGIT) != 1)
+			_exit(1);
+		pause_us(round * 7919 % 500);
+		if (pwrite(fd, &digit, 1, (off_t)(APART + 2 + DIGIT)) != 1 || unlink(lock) == -1)
+			_exit(1);
+		pause_us(round * 104729 % 3000);
+	}
+}
+
+/* The digit of message n, by its fingerprint. */
+static int
+digit_of(const struct maildrop *md, const uint64_t fingerprints[10], uint32_t n)
+{
+	int digit = 0;
+
+	while (digit < 10 && md->records[n - 1].fingerprint != fingerprints[digit])
+		digit++;
+	return digit;
+}
+
+/* What a login finds is the file as it was at one moment, also beside a program that takes the dot-lock alone. */
+static void
+test_reading_beside_dotlock_writer(void **state)
+{
+	uint64_t fingerprints[2][10];
+	char *text = make_distant();
+	struct maildrop md;
+	int i, digit, status, seen = 0;
+	pid_t child;
+
+	(void)state;
+	for (i = 0; i < 10; i++) {
+		text[DIGIT] = text[APART + 2 + DIGIT] = (char)('0' + i);
+		write_mbox(text, 2 * APART);
+		assert_open(&md, 2);
+		fingerprints[0][i] = md.records[0].fingerprint;
+		fingerprints[1][i] = md.records[1].fingerprint;
+		close_session(&md);
+	}
+	free(text);
+	plan.lock_timeout = 30;
+	if ((child = fork()) == 0)
+		rewrite_for_ever();
+	assert_true(child != -1);
+	for (i = 0; i < 100; i++) {
+		if (open_session(&md) != MD_OK || md.count != 2 || (digit = digit_of(&md, fingerprints[0], 1)) == 10 ||
+		    digit != digit_of(&md, fingerprints[1], 2))
+			break;
+		seen |= 1 << digit;
+		md.ops->close(&md);
+	}
+	assert_int_equal(kill(child, SIGKILL), 0);
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFSIGNALED(status));
+	plan.lock_timeout = 0;
+	assert_int_equal(i, 100);
+	assert_true((seen & (seen - 1)) != 0);	/* it was rewritten meanwhile */
 }
 
 /* --- UPDATE --- */
@@ -1123,6 +1256,8 @@ main(void)
 		cmocka_unit_test_setup(test_second_session, clear_all),
 		cmocka_unit_test_setup(test_foreign_dotlock, clear_all),
 		cmocka_unit_test_setup(test_foreign_fcntl, clear_all),
+		cmocka_unit_test_setup(test_reading_beside_readers, clear_all),
+		cmocka_unit_test_setup(test_reading_beside_dotlock_writer, clear_all),
 		cmocka_unit_test_setup(test_deletions, clear_all),
 		cmocka_unit_test_setup(test_internal_stays, clear_all),
 		cmocka_unit_test_setup(test_appended_meanwhile, clear_all),
