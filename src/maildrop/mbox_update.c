@@ -367,10 +367,12 @@ kept_ranges(const struct work *w, uint32_t first, uint32_t *count)
 	if (ranges == NULL)
 		return NULL;
 	for (i = first; i < w->list->count; i++) {
-		uint64_t from = mbox_start(w->list, i), to = mbox_start(w->list, i + 1);
+		uint64_t from, to;
 
 		if (md_marked(w->remove, i + 1))
 			continue;
+		from = mbox_start(w->list, i);
+		to = mbox_start(w->list, i + 1);
 		if (r > ranges && r[-1].from + r[-1].bytes == from)
 			r[-1].bytes += to - from;
 		else
@@ -406,33 +408,33 @@ remove_marked(const struct mbox *mbox, struct mbox_lock *lock, const struct work
 	return result;
 }
 
-/* The list as it is after that. */
+/* The list as it is after that: what is kept begins where the one kept before ends. */
 static int
 list_kept(const struct work *w, struct mbox_list *kept)
 {
-	uint64_t shift = 0;
+	uint64_t from, to;
 	uint32_t i, n;
 
-	kept->begin = w->list->begin;
+	kept->begin = kept->end = w->list->begin;
 	if (w->list->digests != NULL && mbox_list_make_ids(kept, w->list->count) == -1)
 		return -1;
 	for (i = 0; i < w->list->count; i++) {
-		if (md_marked(w->remove, i + 1)) {
-			shift += mbox_start(w->list, i + 1) - mbox_start(w->list, i);
+		if (md_marked(w->remove, i + 1))
 			continue;
-		}
 		n = kept->count;
 		if (mbox_list_add(kept) == -1)
 			return -1;
+		from = mbox_start(w->list, i);
+		to = mbox_start(w->list, i + 1);
 		kept->records[n] = w->list->records[i];
-		kept->records[n].offset -= shift;
+		kept->records[n].offset -= from - kept->end;
 		kept->from_bytes[n] = w->list->from_bytes[i];
 		if (kept->digests != NULL) {
 			memcpy(kept->digests[n], w->list->digests[i], DIGEST_BYTES);
 			kept->suffixes[n] = w->list->suffixes[i];
 		}
+		kept->end += to - from;
 	}
-	kept->end = w->list->end - shift;
 	return 0;
 }
 
