@@ -13,7 +13,7 @@ from mailboxes import users_of
 from servers import MAILDIR, MBOX, Floor, Popa3d, Postern, Solid
 
 # A server that needed more than this for its sample of a case is measured twice, not more often.
-CASE_SECONDS = 30
+CASE_SECONDS = 60
 
 # No session of the table takes longer where all is well; those of a million messages do.
 SESSION_SECONDS = 120
@@ -186,17 +186,6 @@ def measure_limits(bench, repeat):
     os.unlink(scratch)
     for name in ("readdir", "count"):
         machine_limit(bench, repeat, name + "L", name, boxes.source(MAILDIR, "L") + "/cur")
-
-
-def measure_remove(bench, repeat):
-    """rm of the messages of L, copied as for DELE of all, and in the same minutes: how long a disk takes to free blocks varies."""
-    scratch = bench.machine.disk + "/scratch.maildir"
-    shutil.copytree(bench.boxes.source(MAILDIR, "L"), scratch)
-    os.sync()
-    start = time.monotonic()
-    subprocess.run(["rm", "-r", scratch + "/cur", scratch + "/new"], check=True)
-    bench.results.add("removeL_ms", "limit", repeat, (time.monotonic() - start) * 1e3)
-    shutil.rmtree(scratch)
 
 
 # Group: connections, and logins on S.
@@ -395,6 +384,19 @@ def delete_all(bench, server, repeat):
     left = bench.session(server, "l", "open", "quit")["messages"]
     if left != 0 or server.kind == MAILDIR and bench.boxes.files(server, "l") != 0:
         raise WrongAnswer("%d messages are left of none" % left)
+
+
+def measure_remove(bench, repeat):
+    """
+    rm of the messages of L, copied as for DELE of all, and in the same minutes: how long a disk takes to free blocks varies.  The order
+    in which files are made decides which blocks of their folder and of the inodes rm goes to next, and with that a tenth of its time.
+    """
+    scratch = bench.machine.disk + "/scratch.maildir"
+    bench.boxes.copy_maildir("L", scratch)
+    start = time.monotonic()
+    subprocess.run(["rm", "-r", scratch + "/cur", scratch + "/new"], check=True)
+    bench.results.add("removeL_ms", "limit", repeat, (time.monotonic() - start) * 1e3)
+    shutil.rmtree(scratch)
 
 
 def measure_deletion(bench, repeat):

@@ -75,7 +75,7 @@ def facts(args, work):
     """Where and when, for whoever compares two runs."""
     with open("/proc/cpuinfo", encoding="utf-8") as f:
         models = [line.split(":", 1)[1].strip() for line in f if line.startswith("model name")]
-    kind = subprocess.run(["stat", "--file-system", "--format=%T", work], capture_output=True, text=True)
+    kind = subprocess.run(["findmnt", "--noheadings", "--output", "FSTYPE,OPTIONS", "--target", work], capture_output=True, text=True)
     return {
         "kernel": platform.release(), "processor": models[0] if models else platform.machine(), "processors": os.cpu_count(),
         "file_system": kind.stdout.strip(), "date": time.strftime("%Y-%m-%d %H:%M:%S"), "load_before": os.getloadavg(),
