@@ -100,7 +100,7 @@ drop_asked(struct session *s)
 
 	if (hand.asked == 0)
 		return 0;
-	drop_hand(); /* before the late ones come, so that never more are open than come together */
+	drop_hand(); /* before the late one comes, so that never more are open than come together */
 	hand.asked = 0;
 	if (s->helper == -1 || !answer_comes(s, patience(s)) || wire_recv(s->helper, &late) != 1)
 		return -1;
