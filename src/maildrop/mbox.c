@@ -2,7 +2,7 @@
  * Runs as the authenticated user.  The mbox is shared with programs that never heard of us: delivery agents that append,
  * mail readers that rewrite Status lines or the whole file, old POP3 servers that put another file in its place.  Hence:
  *	- nothing is read but under a lock, or proved by device, inode, size and times to be what was read under one;
- *	- nothing is written but under both locks;
+ *	- nothing is written but under both locks, where both can be had;
  *	- locks are held for moments; between them everything may change, and is compared by content;
  *	- the file keeps its inode (mbox_update.c).
  */
@@ -37,6 +37,9 @@
 #define LEAST_TICK_NANOSECONDS 900000L
 #define TICK_NANOSECONDS 20000000L
 #define SECOND_NANOSECONDS 1000000000L
+
+/* OpenZFS's, which is no part of Linux. */
+#define ZFS_SUPER_MAGIC 0x2fc12fc1
 
 /* A file that changes under our locks so often is in the hands of something that takes none. */
 #define UNSETTLED_TRIES 10
@@ -99,6 +102,7 @@ scan_file(int fd, uint64_t position, struct mbox_list *list, uint64_t *scanned)
 		posix_fadvise(fd, (off_t)position, 0, POSIX_FADV_SEQUENTIAL);
 		mbox_scan_begin(scan, list, position);
 		result = feed_file(scan, fd, buf, scanned);
+		posix_fadvise(fd, 0, 0, POSIX_FADV_NORMAL);	/* it may be the session's, which jumps */
 	}
 	free(scan);
 	free(buf);
@@ -249,6 +253,32 @@ age_of(const struct stat *st, clockid_t clock)
 	return (now.tv_sec - st->st_ctim.tv_sec) * SECOND_NANOSECONDS + now.tv_nsec - st->st_ctim.tv_nsec;
 }
 
+static bool
+stands_on(int fd, const long *types, size_t count)
+{
+	struct statfs fs;
+	size_t i;
+
+	if (fstatfs(fd, &fs) == -1)
+		return false;
+	for (i = 0; i < count && types[i] != (long)fs.f_type; i++)
+		continue;
+	return i < count;
+}
+
+/*
+ * Whether all who use the file are on this machine, so that a dot-lock is seen as soon as it is made.  A client of NFS may say for half
+ * a minute that there is none (acdirmin, nfs(5)).
+ */
+static bool
+is_local(int fd)
+{
+	static const long known[] = { EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC, BTRFS_SUPER_MAGIC, TMPFS_MAGIC, F2FS_SUPER_MAGIC,
+		OVERLAYFS_SUPER_MAGIC, ZFS_SUPER_MAGIC };
+
+	return stands_on(fd, known, sizeof(known) / sizeof(known[0]));
+}
+
 /*
  * Whether a change made now would get another time than the file has, for sure.  These file systems give it that of the kernel's coarse
  * clock, to the nanosecond: another one as soon as that clock has gone on.  From Linux 6.13 on, where somebody has asked for the last
@@ -259,14 +289,10 @@ change_would_show(int fd, const struct stat *st)
 {
 	static const long known[] = { EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC, BTRFS_SUPER_MAGIC, TMPFS_MAGIC };
 	long age = age_of(st, CLOCK_REALTIME_COARSE);
-	struct statfs fs;
-	size_t i;
 
-	if ((st->st_ctim.tv_nsec == 0 && st->st_mtim.tv_nsec == 0) || fstatfs(fd, &fs) == -1)
+	if (st->st_ctim.tv_nsec == 0 && st->st_mtim.tv_nsec == 0)
 		return false;	/* ext3 may keep whole seconds */
-	for (i = 0; i < sizeof(known) / sizeof(known[0]) && known[i] != (long)fs.f_type; i++)
-		continue;
-	return i < sizeof(known) / sizeof(known[0]) && (age < 0 || age >= LEAST_TICK_NANOSECONDS);
+	return stands_on(fd, known, sizeof(known) / sizeof(known[0])) && (age < 0 || age >= LEAST_TICK_NANOSECONDS);
 }
 
 /* Sleeps until a change made from now on would show in the times of the file. */
@@ -450,18 +476,21 @@ hand_over(struct maildrop *md, struct mbox_list *list)
 }
 
 /*
- * Mail has come, or there is no index.  Who reads needs no dot-lock: fcntl(2) keeps out all who take that, too, and who does not has
- * either left the dot-lock for us to see, or shows in the times of the file.  False: it has to be done under both locks.
+ * Mail has come, or there is no index.  Who reads needs no dot-lock: fcntl(2) keeps out all who take that, too.  Who takes the dot-lock
+ * alone is seen by it, or shows in the times of the file.  Those are taken first: a write that has its time already, and is still under
+ * way, is seen by the dot-lock then.  st: of md->fd.  False: it has to be done under both locks.
  */
 static bool
-read_shared(struct maildrop *md)
+read_shared(struct maildrop *md, const struct stat *st)
 {
 	struct mbox *mbox = md->private;
 	struct mbox_list list = { .count = 0 };
 	struct reading r;
-	bool good = mbox_lock_shared(md->plan, md->fd) && read_once(md->fd, &mbox->index, &list, &r) && r.result == MBOX_SCAN_OK &&
-	    mbox_left_alone(md->plan, md->fd, &r.st);
+	bool good;
 
+	let_age(md->fd, st);
+	good = is_local(md->fd) && mbox_lock_shared(md->plan, md->fd) && read_once(md->fd, &mbox->index, &list, &r) &&
+	    r.result == MBOX_SCAN_OK && mbox_left_alone(md->plan, md->fd, st);
 	mbox_unlock_shared(md->fd);
 	if (!good || hand_over(md, &list) == -1) {
 		mbox_list_free(&list);
@@ -492,7 +521,7 @@ open_shared(struct maildrop *md, bool *done)
 	if (st.st_size == 0) {
 		remember_state(md, &st);
 		close_reader(md);
-	} else if (!take_index(md, &st) && !read_shared(md)) {
+	} else if (!take_index(md, &st) && !read_shared(md, &st)) {
 		close_reader(md);
 		*done = false;
 	}

@@ -222,7 +222,7 @@ mbox_lock_shared(const struct maildrop_plan *plan, int fd)
 {
 	struct flock whole = { .l_type = F_RDLCK, .l_whence = SEEK_SET };
 
-	return !dotlock_exists(plan->path) && fcntl(fd, F_OFD_SETLK, &whole) == 0;
+	return fcntl(fd, F_OFD_SETLK, &whole) == 0 && !dotlock_exists(plan->path);
 }
 
 void

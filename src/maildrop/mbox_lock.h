@@ -39,16 +39,16 @@ void mbox_lock_refresh(struct mbox_lock *lock);
 void mbox_unlock(struct mbox_lock *lock);
 
 /*
- * For who only reads: the fcntl lock alone, shared and tried once, on a descriptor of mbox_open_reader().  False: somebody holds one of
- * the locks.  Dovecot reads like this (mbox_read_locks), and Debian's programs take fcntl whatever else they take; those that do not
- * (mailutils) are found out afterwards.
+ * For who only reads: the fcntl lock alone, shared and tried once, on a descriptor of mbox_open_reader(); then a look for the dot-lock.
+ * False: somebody holds one of them, or that cannot be told.  Dovecot reads like this (mbox_read_locks), and Debian's programs take
+ * fcntl whatever else they take; those that do not (mailutils) are found out afterwards.
  */
 bool mbox_lock_shared(const struct maildrop_plan *plan, int fd);
 void mbox_unlock_shared(int fd);
 
 /*
  * To be asked under that lock after reading: whether nobody holds the dot-lock, and then the file is still the one at that path and as in
- * st.  In this order: who gives the dot-lock up before we look has changed the file before we look at that.
+ * st, which was so before mbox_lock_shared().  In this order: who gives the dot-lock up before we look has changed the file by then.
  */
 bool mbox_left_alone(const struct maildrop_plan *plan, int fd, const struct stat *st);
 
